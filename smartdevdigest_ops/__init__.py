@@ -1,0 +1,1 @@
+"""How every SmartDevDigest artifact is made: plain Python, free of any orchestrator."""

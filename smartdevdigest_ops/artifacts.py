@@ -1,0 +1,241 @@
+"""The artifact store: immutable directories named by their content, made whole or not at all.
+
+    <root>/<asset>[/<partition>]/<version>/…          the files, and manifest.json
+    <root>/<asset>[/<partition>]/makings/<fp>.json     what one making (fingerprint fp) produced, from what
+    <root>/<asset>[/<partition>]/current.json          the making that is current
+    <root>/.staging/…  <root>/.scratch/…               being written; kept between tries of one making
+
+A stage writes into a staging directory; publishing hashes the files, writes the manifest and renames the directory
+into place, so that nothing half-written is ever visible. `version` is a hash of the files alone: the same content
+made again, from whatever inputs, is the same version, and what is downstream of it stays as it is.
+A making's fingerprint is the hash of everything that decides it (code, settings, inputs); the same fingerprint is
+never made twice.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smartdevdigest_ops.errors import UserError
+
+MANIFEST = "manifest.json"
+_ID_CHARACTERS = 16
+
+
+class ArtifactError(UserError):
+    """An artifact is missing, damaged or not what was asked for."""
+
+
+def content_hash(data: bytes | str) -> str:
+    """First 16 hex digits of the SHA-256 of `data`."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:_ID_CHARACTERS]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no white space: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One published version of an asset."""
+
+    asset: str
+    partition: str | None
+    version: str
+    path: Path
+    files: Mapping[str, Mapping[str, Any]]
+    """Relative path -> {"sha256", "bytes"}."""
+
+    def problems(self) -> list[str]:
+        """What differs from the manifest, file by file; empty when every byte is as published."""
+        found = []
+        for name, expected in self.files.items():
+            file = self.path / name
+            if not file.is_file():
+                found.append(f"{file}: missing")
+            elif file.stat().st_size != expected["bytes"]:
+                found.append(f"{file}: {file.stat().st_size} bytes, published with {expected['bytes']}")
+            elif file_sha256(file) != expected["sha256"]:
+                found.append(f"{file}: content differs from what was published (sha256)")
+        known = {*self.files, MANIFEST}
+        extra = [f for f in self.path.rglob("*") if f.is_file() and str(f.relative_to(self.path)) not in known]
+        return found + [f"{file}: not in the manifest" for file in sorted(extra)]
+
+
+@dataclass(frozen=True)
+class Making:
+    """The record of one making: what it came from and what it measured."""
+
+    asset: str
+    partition: str | None
+    version: str
+    fingerprint: str
+    inputs: dict[str, Any]
+    """Asset -> version, or {partition: version}; `file:NAME` -> sha256 of a file from outside."""
+    settings: dict[str, Any]
+    code_version: str
+    environment: dict[str, str]
+    resources: dict[str, Any]
+    """device, wall_seconds, peak_rss_bytes, peak_gpu_bytes (null without a GPU)."""
+    metrics: dict[str, float]
+    checks: list[dict[str, Any]]
+    """{"name", "passed", "message", "metadata"} of every check of the asset."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Tables and Markdown for a reader; `markdown` and `report_html` are shown in the UI."""
+    created: str = ""
+
+
+class ArtifactStore:
+    """Artifacts below one local directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def _home(self, asset: str, partition: str | None) -> Path:
+        return self.root / asset / partition if partition else self.root / asset
+
+    def partitions(self, asset: str) -> list[str]:
+        """Partitions of `asset` that have a current version, in order of their keys."""
+        return sorted(file.parent.name for file in (self.root / asset).glob("*/current.json"))
+
+    def making(self, asset: str, fingerprint: str, partition: str | None = None) -> Making | None:
+        """The making with this fingerprint, if it was ever finished and its artifact is still there."""
+        path = self._home(asset, partition) / "makings" / f"{fingerprint}.json"
+        if not path.is_file():
+            return None
+        making = Making(**json.loads(path.read_text(encoding="utf-8")))
+        return making if (self._home(asset, partition) / making.version / MANIFEST).is_file() else None
+
+    def current_making(self, asset: str, partition: str | None = None) -> Making | None:
+        """The making that is current, if any."""
+        path = self._home(asset, partition) / "current.json"
+        if not path.is_file():
+            return None
+        return self.making(asset, json.loads(path.read_text(encoding="utf-8"))["fingerprint"], partition)
+
+    def current(self, asset: str, partition: str | None = None) -> Artifact | None:
+        """The current version, if any."""
+        making = self.current_making(asset, partition)
+        return self.open(asset, making.version, partition) if making else None
+
+    def open(self, asset: str, version: str, partition: str | None = None) -> Artifact:
+        """One version of an asset.
+
+        Raises:
+            ArtifactError: it is not in the store, or its manifest cannot be read.
+        """
+        path = self._home(asset, partition) / version
+        try:
+            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{path}: this version of {asset} cannot be opened ({error}). Nothing was loaded from it; "
+                "materialize the asset again."
+            ) from None
+        return Artifact(asset, partition, version, path, manifest["files"])
+
+    def all_artifacts(self) -> Iterator[Artifact]:
+        """Every published version of every asset."""
+        for manifest in sorted(self.root.glob("*/*/manifest.json")) + sorted(self.root.glob("*/*/*/manifest.json")):
+            parts = manifest.parent.relative_to(self.root).parts
+            if not parts[0].startswith("."):
+                yield self.open(parts[0], parts[-1], parts[1] if len(parts) == 3 else None)
+
+    def scratch(self, asset: str, fingerprint: str) -> Path:
+        """Directory that survives a kill: the next try of the same making finds what the last one left there."""
+        path = self.root / ".scratch" / asset / fingerprint
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @contextmanager
+    def staging(self, asset: str) -> Iterator[Path]:
+        """A fresh directory to write into, removed afterwards unless it was published."""
+        parent = self.root / ".staging"
+        parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(parent)
+        path = Path(tempfile.mkdtemp(dir=parent, prefix=f"{asset}.{os.getpid()}."))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def publish(self, staged: Path, asset: str, partition: str | None = None) -> Artifact:
+        """Give a staged directory its version, manifest and place. The same content again is the same artifact."""
+        files = {
+            str(file.relative_to(staged)): {"sha256": file_sha256(file), "bytes": file.stat().st_size}
+            for file in sorted(staged.rglob("*"))
+            if file.is_file()
+        }
+        version = content_hash(canonical_json({name: entry["sha256"] for name, entry in files.items()}))
+        manifest = {"asset": asset, "partition": partition, "version": version, "files": files}
+        (staged / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        staged.chmod(0o755)  # mkdtemp made it private to this user; an artifact is for everybody who may read the store
+        final = self._home(asset, partition) / version
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.is_dir() and self.open(asset, version, partition).problems():
+            shutil.rmtree(final)  # damaged since: replaced by the sound copy just made
+        if not final.is_dir():
+            try:
+                os.rename(staged, final)
+            except OSError:
+                # Another process published the same content in between.
+                if not (final / MANIFEST).is_file():
+                    raise
+        return self.open(asset, version, partition)
+
+    def record(self, making: Making) -> None:
+        """Write a making down and make it the current one."""
+        home = self._home(making.asset, making.partition)
+        write_atomically(
+            home / "makings" / f"{making.fingerprint}.json", json.dumps(asdict(making), indent=2, ensure_ascii=False)
+        )
+        self.make_current(making)
+        shutil.rmtree(self.root / ".scratch" / making.asset / making.fingerprint, ignore_errors=True)
+
+    def make_current(self, making: Making) -> None:
+        """Point the asset at this making."""
+        pointer = {"version": making.version, "fingerprint": making.fingerprint}
+        write_atomically(self._home(making.asset, making.partition) / "current.json", json.dumps(pointer))
+
+
+def _remove_abandoned(staging: Path) -> None:
+    """Remove staging directories whose process is gone (it was killed before it could)."""
+    for path in staging.iterdir():
+        process_id = path.name.split(".")[1] if path.name.count(".") >= 2 else ""
+        if process_id.isdigit() and not _is_alive(int(process_id)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
