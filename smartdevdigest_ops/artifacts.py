@@ -2,7 +2,7 @@
 
     <root>/<asset>[/<partition>]/<version>/…          the files, and manifest.json
     <root>/<asset>[/<partition>]/makings/<fp>.json     what one making (fingerprint fp) produced, from what
-    <root>/<asset>[/<partition>]/current.json          the making that is current
+    <root>/<asset>[/<partition>]/current.json          the last making whose blocking checks all passed
     <root>/.staging/…  <root>/.scratch/…               being written; kept between tries of one making
 
 A stage writes into a staging directory; publishing hashes the files, writes the manifest and renames the directory
@@ -57,7 +57,7 @@ def write_atomically(path: Path, text: str) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    Path(temporary).replace(path)
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,15 @@ class Making:
     """device, wall_seconds, peak_rss_bytes, peak_gpu_bytes (null without a GPU)."""
     metrics: dict[str, float]
     checks: list[dict[str, Any]]
-    """{"name", "passed", "message", "metadata"} of every check of the asset."""
+    """{"name", "passed", "blocking", "message", "metadata"} of every check of the asset."""
     notes: dict[str, Any] = field(default_factory=dict)
     """Tables and Markdown for a reader; `markdown` and `report_html` are shown in the UI."""
     created: str = ""
+
+    @property
+    def passed_gates(self) -> bool:
+        """Whether every blocking check passed, so that others may build on it."""
+        return all(check["passed"] for check in self.checks if check["blocking"])
 
 
 class ArtifactStore:
@@ -132,7 +137,7 @@ class ArtifactStore:
         return making if (self._home(asset, partition) / making.version / MANIFEST).is_file() else None
 
     def current_making(self, asset: str, partition: str | None = None) -> Making | None:
-        """The making that is current, if any."""
+        """The last making that passed its gates, if any."""
         path = self._home(asset, partition) / "current.json"
         if not path.is_file():
             return None
@@ -201,7 +206,7 @@ class ArtifactStore:
             shutil.rmtree(final)  # damaged since: replaced by the sound copy just made
         if not final.is_dir():
             try:
-                os.rename(staged, final)
+                staged.rename(final)
             except OSError:
                 # Another process published the same content in between.
                 if not (final / MANIFEST).is_file():
@@ -209,7 +214,7 @@ class ArtifactStore:
         return self.open(asset, version, partition)
 
     def record(self, making: Making) -> None:
-        """Write a making down and make it the current one."""
+        """Write a making down, and make it the current one if it passed its gates."""
         home = self._home(making.asset, making.partition)
         write_atomically(
             home / "makings" / f"{making.fingerprint}.json", json.dumps(asdict(making), indent=2, ensure_ascii=False)
@@ -218,7 +223,9 @@ class ArtifactStore:
         shutil.rmtree(self.root / ".scratch" / making.asset / making.fingerprint, ignore_errors=True)
 
     def make_current(self, making: Making) -> None:
-        """Point the asset at this making."""
+        """Point the asset at this making, unless a blocking check failed: then the last good one stays current."""
+        if not making.passed_gates:
+            return
         pointer = {"version": making.version, "fingerprint": making.fingerprint}
         write_atomically(self._home(making.asset, making.partition) / "current.json", json.dumps(pointer))
 

@@ -19,6 +19,7 @@ from smartdevdigest_ops.errors import UserError
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 CONFIG_DIR = PROJECT_DIR / "config"
 DEFAULT_PROFILE = "sample"
+OVERRIDES_VARIABLE = "SMARTDEVDIGEST_OVERRIDES"
 
 
 class SettingsError(UserError):
@@ -81,6 +82,9 @@ class M1Settings(TrainingSettings):
     embedding_learning_rate: float | None = Field(
         None, gt=0, lt=1, description="Peak rate of the embedding matrix; null: learning_rate."
     )
+    evaluation_characters: int = Field(
+        4000, gt=0, description="First so many characters of each held-out document are scored in bits per byte."
+    )
 
 
 class LoraSettings(Section):
@@ -113,6 +117,7 @@ class DataSettings(Section):
     train_path: str = Field(description="Drops of crawl records: a file, a directory or a glob.")
     valid_path: str | None = Field(None, description="Crawl records always held out for validation; null: by URL hash.")
     test_path: str | None = Field(None, description="Crawl records always held out for testing; null: by URL hash.")
+    incoming_path: str = Field("data/incoming", description="Directory that the drop sensor watches.")
     label_paths: tuple[str, ...] = Field((), description="Recorded label files (contracts/label.py), JSON Lines.")
 
 
@@ -191,6 +196,9 @@ class QuantizationSettings(Section):
         32, gt=1, description="Digest prompts with answers, train split, half per language."
     )
     calibration_tokens: int = Field(512, gt=15, description="Tokens per calibration sequence at most.")
+    comparison_documents: int = Field(
+        8, gt=0, description="Validation documents per language that are compared before and after."
+    )
     max_bits_per_byte_increase: float = Field(
         0.25, gt=0, description="Gate: most loss per language against the unquantized model."
     )
@@ -219,6 +227,9 @@ class EvaluationSettings(Section):
     bootstrap_samples: int = Field(1000, ge=100, description="Resamples of documents per interval.")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     untuned_base: bool = Field(True, description="Generate with the untuned base model too.")
+    bits_per_byte_documents: int = Field(
+        12, gt=0, description="Test documents per language at most whose bits per byte are measured at every stage."
+    )
 
 
 class ReleaseSettings(Section):
@@ -232,10 +243,15 @@ class ReleaseSettings(Section):
 
 
 class TrackingSettings(Section):
-    """Weights & Biases (extra `wandb`)."""
+    """How a training is followed and kept safe: Weights & Biases (extra `wandb`), checkpoints."""
 
     wandb: Literal["disabled", "offline", "online"] = Field("disabled")
     project: str = Field("smartdevdigest")
+    checkpoint_steps: int | None = Field(
+        None,
+        gt=0,
+        description="Optimizer steps between M1's checkpoints; null: at most four parts of 25 to 500 steps.",
+    )
 
 
 class Settings(Section):
@@ -309,8 +325,9 @@ def load_settings(
 ) -> Settings:
     """Settings of `config.yaml`, the profile over it, and `overrides` (a nested mapping) over both.
 
-    Without a profile: environment variable `SMARTDEVDIGEST_PROFILE`, then `sample`. The store's root can be set by
-    `SMARTDEVDIGEST_STORE`, so that a scratch store needs no file.
+    Without a profile: environment variable `SMARTDEVDIGEST_PROFILE`, then `sample`. The environment can lay more over
+    the profile, for processes that get no arguments: `SMARTDEVDIGEST_STORE` (the store's root) and
+    `SMARTDEVDIGEST_OVERRIDES` (a YAML mapping).
 
     Raises:
         SettingsError: a file is missing or unreadable, or a key, type or combination is wrong.
@@ -322,6 +339,8 @@ def load_settings(
             f"There is no profile {profile!r}: {profile_file} does not exist. Profiles: {', '.join(profile_names())}."
         )
     tree = _merge(_read_yaml(config_dir / "config.yaml"), _read_yaml(profile_file))
+    if text := os.environ.get(OVERRIDES_VARIABLE):
+        tree = _merge(tree, parse_overrides(text))
     if store := os.environ.get("SMARTDEVDIGEST_STORE"):
         tree = _merge(tree, {"store": {"root": store}})
     tree = _merge(tree, dict(overrides or {})) | {"profile": profile}
@@ -329,6 +348,21 @@ def load_settings(
         return Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError(_explain(error, profile)) from None
+
+
+def parse_overrides(text: str) -> dict[str, Any]:
+    """The mapping that `SMARTDEVDIGEST_OVERRIDES` holds.
+
+    Raises:
+        SettingsError: it is not a YAML mapping.
+    """
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{OVERRIDES_VARIABLE} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{OVERRIDES_VARIABLE} must hold a YAML mapping of settings, found {text[:80]!r}.")
+    return tree
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -52,6 +52,9 @@ STAGE_MODULES: dict[str, str] = {
     "digests": "smartdevdigest_ops.digesting.stage",
 }
 
+# Beside the spec: why the stage refused its input.
+ERROR_SUFFIX = ".error"
+
 # Settings that say where and how fast, not what: reading them never makes an artifact stale.
 UNTRACKED_SETTINGS = ("profile", "store", "model.device", "model.precision", "model.threads", "tracking")
 
@@ -287,6 +290,7 @@ def run_stage(spec: StageSpec, report_line: Callable[[str], None] | None = None)
         report = stage.make(context)
         _refuse_unreported_checks(stage, report)
         artifact = store.publish(out, spec.stage, spec.partition)
+    blocking = {check.name for check in stage.checks if check.blocking}
     making = Making(
         asset=spec.stage,
         partition=spec.partition,
@@ -298,7 +302,7 @@ def run_stage(spec: StageSpec, report_line: Callable[[str], None] | None = None)
         environment=environment(),
         resources=meter.readings(),
         metrics={name: float(value) for name, value in report.metrics.items()},
-        checks=[check.__dict__ for check in report.checks],
+        checks=[check.__dict__ | {"blocking": check.name in blocking} for check in report.checks],
         notes=dict(report.notes),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -405,6 +409,8 @@ def main(arguments: list[str] | None = None) -> int:
             pipes.report_custom_message({"fingerprint": spec.fingerprint, "made": made})
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        # The parent process reads the reason here; an exit code alone would leave it to the logs.
+        options.spec.with_suffix(ERROR_SUFFIX).write_text(str(error), encoding="utf-8")
         return 2
     return 0
 

@@ -1,0 +1,49 @@
+# make run, make test and make ui each set up what they need; see README.md.
+PROFILE ?= sample
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that is 3.11 or 3.12 (a name on PATH may be a shim that does not run).
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+# torch comes first, with its own dependencies: CUDA libraries on a Linux machine with a GPU, which a lock made
+# elsewhere does not know. What it shares with the lock is held to the lock's versions (-c).
+TORCH := torch==2.13.0
+
+.PHONY: setup run test lint ui lock format clean
+
+run: $(VENV)/.installed
+	$(BIN)/smartdevdigest run --profile $(PROFILE)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+ui: $(VENV)/.installed
+	$(BIN)/smartdevdigest ui --profile $(PROFILE)
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found; set PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c requirements.lock $(TORCH)
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# One lock for Linux and macOS, Python 3.11 and 3.12 (environment markers where they differ).
+lock: $(VENV)/.installed
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-annotate --all-extras \
+		--custom-compile-command 'make lock' --override config/lock-overrides.txt \
+		pyproject.toml config/torch-dependencies.in --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) store build *.egg-info

@@ -1,0 +1,218 @@
+"""The command line: `smartdevdigest --help`. Thin: every command is one call into the packages."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from smartdevdigest_ops.artifacts import ArtifactStore
+from smartdevdigest_ops.errors import UserError
+from smartdevdigest_ops.settings import OVERRIDES_VARIABLE, PROJECT_DIR, Settings, load_settings, profile_names
+from smartdevdigest_ops.stage import STAGE_MODULES
+
+_EXIT_FAILED = 1
+_EXIT_BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 when something asked for failed, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        _apply_environment(options)
+        code: int = options.command(options)
+    except UserError as error:
+        print(f"smartdevdigest: {error}", file=sys.stderr)
+        # A failed run is a result (1); anything else a user error says is about the input (2).
+        return _EXIT_FAILED if type(error).__name__ == "RunFailed" else _EXIT_BAD_INPUT
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("smartdevdigest: interrupted; what was finished stays in the store.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="smartdevdigest",
+        description="A small model of your own that digests technical documents (ko/en): make it, use it, judge it.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--profile", metavar="P", help=f"config/profiles/P.yaml: {', '.join(profile_names())}")
+    shared.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+        help="lay a setting over the profile, e.g. --set training.m1.max_steps=20 (repeatable)",
+    )  # fmt: skip
+
+    run = commands.add_parser("run", parents=[shared], help="bring the whole graph up to date, without a UI")
+    run.add_argument("--select", metavar="S", help="asset selection in Dagster's syntax, e.g. 'm1_checkpoint+'")
+    run.add_argument(
+        "--drop", metavar="FILE", type=Path, action="append", default=[],
+        help="take in this drop in the place of data.train_path, and digest it (repeatable)",
+    )  # fmt: skip
+    run.set_defaults(command=_run)
+
+    digest = commands.add_parser("digest", parents=[shared], help="documents in, digests out")
+    digest.add_argument("source", metavar="FILE|-", help="one document (JSON) or many (JSON Lines); -: standard input")
+    digest.add_argument("-o", "--out", type=Path, help="file for the digests, one a line; default: standard output")
+    digest.add_argument("--model", type=Path, help="model directory; default: the current release")
+    digest.set_defaults(command=_digest)
+
+    evaluate = commands.add_parser("evaluate", parents=[shared], help="judge a model on gold files")
+    evaluate.add_argument("--documents", type=Path, required=True, help="documents in the crawl contract")
+    evaluate.add_argument("--gold-summaries", type=Path, help="JSON Lines of {url, summary}")
+    evaluate.add_argument("--gold-difficulty", type=Path, help="JSON Lines of {url, level}")
+    evaluate.add_argument("--model", type=Path, help="model directory; default: the current release")
+    evaluate.add_argument("-o", "--out", type=Path, required=True, help="directory for report.json and report.html")
+    evaluate.set_defaults(command=_evaluate)
+
+    verify = commands.add_parser("verify", parents=[shared], help="check every artifact's files against their hashes")
+    verify.set_defaults(command=_verify)
+
+    path = commands.add_parser("path", parents=[shared], help="print the directory of an asset's current version")
+    path.add_argument("asset", help="asset name, or asset[partition]")
+    path.set_defaults(command=_path)
+
+    ui = commands.add_parser("ui", parents=[shared], help="the Dagster UI of this profile's store")
+    ui.add_argument("--port", type=int, default=3000)
+    ui.set_defaults(command=_ui)
+    return parser
+
+
+def _apply_environment(options: argparse.Namespace) -> None:
+    """Profile and overrides go through the environment: the code location and stage processes see the same."""
+    if options.profile:
+        os.environ["SMARTDEVDIGEST_PROFILE"] = options.profile
+    if options.overrides:
+        tree: dict[str, Any] = yaml.safe_load(os.environ.get(OVERRIDES_VARIABLE, "{}")) or {}
+        for item in options.overrides:
+            key, separator, value = item.partition("=")
+            if not separator or not key:
+                raise UserError(f"--set {item!r}: needed KEY=VALUE, e.g. --set training.m1.max_steps=20.")
+            _put(tree, key.split("."), value, item)
+        os.environ[OVERRIDES_VARIABLE] = yaml.safe_dump(tree, allow_unicode=True)
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: str, item: str) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+    try:
+        tree[keys[-1]] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {item!r}: the value is not YAML: {error}") from None
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    from smartdevdigest_assets.headless import drops_of, run_graph  # noqa: PLC0415 - Dagster only where it is needed
+
+    outcome = run_graph(settings, drops_of(settings, [path.resolve() for path in options.drop]), options.select)
+    made = f"made {len(outcome.made)}" if outcome.made else "nothing to make"
+    print(f"{made}, {outcome.up_to_date} up to date, {outcome.seconds:.0f} s")
+    store = ArtifactStore(settings.store_dir)
+    if report := store.current("evaluation_report"):
+        print(f"report   {_relative(report.path / 'report.html')}")
+    if digests := store.current("digests", outcome.newest_drop):
+        print(f"digests  {_relative(digests.path / 'digests.jsonl')}")
+    return 0
+
+
+def _digest(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    source = None if options.source == "-" else Path(options.source)
+    if source is not None and not source.is_file():
+        raise UserError(f"{source} is not a file. Give a document as JSON, documents as JSON Lines, or - for stdin.")
+    model_dir = _model_dir(options.model, settings)
+    from smartdevdigest_ops.digesting.files import digest_file  # noqa: PLC0415
+
+    if options.out is None:
+        counts = digest_file(source, model_dir, settings, sys.stdout)
+    else:
+        with options.out.open("w", encoding="utf-8") as out:
+            counts = digest_file(source, model_dir, settings, out)
+    print(", ".join(f"{number} {what}" for what, number in counts.items()), file=sys.stderr)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    for file in (options.documents, options.gold_summaries, options.gold_difficulty):
+        if file is not None and not file.is_file():
+            raise UserError(f"{file} is not a file.")
+    model_dir = _model_dir(options.model, settings)
+    from smartdevdigest_ops.evaluation.evaluate import evaluate_files  # noqa: PLC0415
+
+    evaluate_files(options.documents, options.gold_summaries, options.gold_difficulty, model_dir, options.out, settings)
+    print(f"report   {_relative(options.out / 'report.html')}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    store = ArtifactStore(load_settings().store_dir)
+    num_artifacts = num_files = 0
+    problems: list[str] = []
+    for artifact in store.all_artifacts():
+        num_artifacts += 1
+        num_files += len(artifact.files)
+        problems += artifact.problems()
+    for problem in problems:
+        print(problem)
+    print(f"{num_artifacts} artifacts, {num_files} files, {len(problems)} problems in {_relative(store.root)}")
+    return _EXIT_FAILED if problems else 0
+
+
+def _path(options: argparse.Namespace) -> int:
+    store = ArtifactStore(load_settings().store_dir)
+    name, _, rest = options.asset.partition("[")
+    if name not in STAGE_MODULES:
+        raise UserError(f"There is no asset {name!r}. Assets: {', '.join(STAGE_MODULES)}.")
+    artifact = store.current(name, rest.rstrip("]") or None)
+    if artifact is None:
+        partitions = [f"{name}[{key}]" for key in store.partitions(name)]
+        found = f"It comes by drop: {', '.join(partitions)}." if partitions else "`smartdevdigest run` makes it."
+        raise UserError(f"{options.asset} has no current version in {_relative(store.root)}. {found}")
+    print(artifact.path)
+    return 0
+
+
+def _ui(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    from smartdevdigest_assets.instance import prepare_dagster_home  # noqa: PLC0415 - Dagster only where it is needed
+
+    prepare_dagster_home(settings.store_dir)
+    dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if dagster is None:
+        raise UserError("The `dagster` command is not installed beside this Python; `make setup` installs it.")
+    # Started in the background by a script, a process inherits SIGINT=ignored, and `dagster dev` would never stop.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    command = ["dev", "-w", str(PROJECT_DIR / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(options.port)]
+    os.execv(dagster, [dagster, *command])
+    return 0
+
+
+def _model_dir(given: Path | None, settings: Settings) -> Path:
+    if given is not None:
+        if not (given / "config.json").is_file():
+            raise UserError(f"--model {given} is no model directory: it holds no config.json.")
+        return given
+    from smartdevdigest_ops.release import released_model  # noqa: PLC0415
+
+    return released_model(ArtifactStore(settings.store_dir)).path
+
+
+def _relative(path: Path) -> Path:
+    """The path as a reader at the prompt would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Fixtures that every area shares: a tiny model, the shipped sample, settings in a scratch store."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.pop("SMARTDEVDIGEST_STORE", None)
+os.environ.pop("SMARTDEVDIGEST_PROFILE", None)
+
+from smartdevdigest_ops.artifacts import Making
+from smartdevdigest_ops.contracts import CrawlRecord, Label
+from smartdevdigest_ops.settings import PROJECT_DIR, Settings, load_settings
+from smartdevdigest_ops.stage import plan_stage, run_stage
+
+SAMPLE_DIR = PROJECT_DIR / "data" / "sample"
+
+
+@pytest.fixture(scope="session")
+def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a tiny random Llama (vocabulary 1,024, hidden size 64, 2 layers) and its tokenizer."""
+    from smartdevdigest_ops.models.tiny import build_tiny_llama
+
+    directory = tmp_path_factory.mktemp("tiny_base_model")
+    build_tiny_llama(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def sample_documents() -> list[CrawlRecord]:
+    """The 80 documents of data/sample, in the order of their drops."""
+    lines = [line for path in sorted((SAMPLE_DIR / "drops").glob("*.jsonl")) for line in path.open(encoding="utf-8")]
+    return [CrawlRecord.model_validate(json.loads(line)) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def sample_labels() -> dict[str, Label]:
+    """The labels of data/sample, by URL."""
+    lines = [line for path in sorted(SAMPLE_DIR.glob("labels.*.jsonl")) for line in path.open(encoding="utf-8")]
+    labels = [Label.model_validate(json.loads(line)) for line in lines]
+    return {label.url: label for label in labels}
+
+
+@pytest.fixture
+def ci_settings(tmp_path: Path) -> Settings:
+    """The `ci` profile with its store in a scratch directory."""
+    return load_settings("ci", overrides={"store": {"root": str(tmp_path / "store")}})
+
+
+@pytest.fixture
+def run() -> Callable[..., Making]:
+    """`run(name, settings, partition=None)` plans and runs one stage in this process."""
+
+    def run_one(name: str, settings: Settings, partition: str | None = None) -> Making:
+        making, _ = run_stage(plan_stage(name, settings, partition))
+        return making
+
+    return run_one
