@@ -21,9 +21,9 @@ _MEBIBYTE = 1024 * 1024
 class ComputeResource(dg.ConfigurableResource):
     """Device, precision and threads of the stages that compute on tensors; `settings` where left at its default."""
 
-    device: Literal["settings", "auto", "cuda", "mps", "cpu"] = Field("settings", description="auto: cuda, mps, cpu.")
-    precision: Literal["settings", "auto", "float32", "bfloat16"] = Field("settings")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as in the settings.")
+    device: Literal["settings", "auto", "cuda", "mps", "cpu"] = Field(default="settings", description="auto: cuda, mps, cpu.")
+    precision: Literal["settings", "auto", "float32", "bfloat16"] = Field(default="settings")
+    threads: int = Field(default=0, ge=0, description="CPU threads; 0: as in the settings.")
 
     def over(self, settings: Settings) -> Settings:
         """The settings with this resource's choices laid over `model.device`, `.precision` and `.threads`."""

@@ -7,7 +7,7 @@ downstream moves. release.json:
 
     quantized_model      version of the model that is served
     evaluation_report    version of the report it was accepted with
-    accepted             false only where no candidate ever passed
+    accepted             false only in what a refused first candidate left, which never becomes current
     reasons              what was compared, in sentences
     metrics              {language: {field: {"mean", "low", "high", "n"}}}: what the next candidate has to reach
     previous             version of the release before, or null
@@ -19,7 +19,6 @@ documents, and the reasons name both counts.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore
@@ -129,8 +128,6 @@ def make(context: StageContext) -> StageReport:
     report = json.loads((evaluation.path / "report.json").read_text(encoding="utf-8"))
     current = context.store.current("release")
     served = read_release(current) if current else None
-    if served is not None and not served["accepted"]:
-        current, served = None, None  # never a release: the next candidate is the first
     is_served = served is not None and served["quantized_model"] == model.version
     figures = compared_figures(report, settings.fields)
     # A model is not compared with itself: a new report of it moves no figure that anybody is served by.
@@ -201,21 +198,6 @@ def check_artifacts_exist(store: ArtifactStore, release: Mapping[str, Any]) -> C
         or f"quantized_model {release['quantized_model']} and evaluation_report {release['evaluation_report']} are "
         "in the store, every file as published.",
     )
-
-
-def model_of_release(store: ArtifactStore, release: Artifact) -> Path:
-    """Directory of the model that a release serves.
-
-    Raises:
-        ReleaseError: no candidate has passed the gate yet.
-    """
-    content = read_release(release)
-    if not content["accepted"]:
-        raise ReleaseError(
-            f"{release.path}: no candidate has passed the gate yet ({content['reasons'][0]}). There is no model to "
-            "serve; mend what the reason names and materialize quantized_model again."
-        )
-    return store.open("quantized_model", content["quantized_model"]).path
 
 
 STAGE = Stage(

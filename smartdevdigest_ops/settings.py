@@ -129,7 +129,7 @@ class CorpusSettings(Section):
         0.3, ge=0, le=1, description="Least share of letters among visible characters, outside code."
     )
     max_repeated_line_share: float = Field(
-        0.3, ge=0, le=1, description="Most share of prose lines that repeat another (Gopher)."
+        0.3, ge=0, le=1, description="Most share of the prose that stands in repeated lines (Gopher)."
     )
     near_duplicate_similarity: float = Field(
         0.8, gt=0, le=1, description="Jaccard similarity of shingles from which two are one."

@@ -1,0 +1,79 @@
+"""One spelling per text: Unicode, white space, and the residue of markup that extraction left behind.
+
+Only prose is changed. Code (fenced, indented, in backticks) keeps every byte but its newline style.
+"""
+
+import html
+import re
+import unicodedata
+
+from smartdevdigest_ops.corpus.markdown import segments
+
+_NEWLINES = re.compile(r"\r\n|[\r\v\f\x85\u2028\u2029]")
+
+# HTML elements whose tags say nothing in Markdown. Anything else in angle brackets (`Vec<T>`, `<your-name>`,
+# `<https://…>`, React's `<Suspense>`) is text. Single letters in lower case only: `Option<A>` is a type.
+_ELEMENTS = (
+    "abbr|address|article|aside|blockquote|body|br|button|caption|center|cite|code|col|colgroup|dd|del|details|dfn|div"
+    "|dl|dt|em|figcaption|figure|font|footer|form|h[1-6]|head|header|hr|html|iframe|img|input|ins|kbd|label|li|link"
+    "|main|mark|meta|nav|noscript|ol|path|picture|pre|samp|section|small|source|span|strong|sub|summary|sup|svg|table"
+    "|tbody|td|tfoot|th|thead|tr|tt|ul|var|video|wbr"
+)
+_ATTRIBUTES = r"(?:\s+[^<>]{0,2000})?\s*/?"
+_TAG = re.compile(rf"</?(?:(?i:{_ELEMENTS})|[abipqsu]){_ATTRIBUTES}>")
+# Tags that part words. A break becomes a space, not a new line, which would end a table's row.
+_PARTING_TAG = re.compile(rf"<(?i:br|hr){_ATTRIBUTES}>|</(?i:td|th)\s*>")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_UNSEEN_ELEMENT = re.compile(r"<(?P<name>(?i:script|style))\b[^<>]{0,2000}>.*?</(?P=name)\s*>", re.DOTALL)
+# Only with its semicolon: `?a=1&copy=2` is a query, not a copyright sign.
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+
+_SPACES = re.compile(r"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+# Control characters but \n and \t; soft hyphen, zero-width and bidirectional marks, Hangul fillers, byte order mark,
+# annotation marks, tag characters. A zero-width joiner stays inside an emoji, where it draws one picture of several.
+_INVISIBLE = re.compile(
+    r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b\u200c\u200e"
+    r"\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]"
+    r"|(?<![\u2600-\u27bf\ufe0f\U0001f000-\U0001faff])\u200d"
+)
+_TRAILING_SPACE = re.compile(r"[ \t]+(?=\n)")
+_BLANK_LINES = re.compile(r"\n{4,}")
+_EDGES = re.compile(r"\A(?:[ \t]*\n)+|\s+\Z")
+
+
+def normalise_text(text: str) -> str:
+    """Markdown with one newline style, composed Hangul and no markup residue, invisible characters or trailing space.
+
+    More than two blank lines become two. Comments, scripts and styles go with what they hold; other HTML tags go and
+    their text stays; entities become their characters. Pictures in Markdown stay as they are.
+    """
+    text = _NEWLINES.sub("\n", text.removeprefix("\ufeff"))
+    cleaned = [segment.text if segment.is_code else _normalise_prose(segment.text) for segment in segments(text)]
+    return _EDGES.sub("", "".join(cleaned))
+
+
+def normalise_title(title: str | None) -> str | None:
+    """A title on one line, cleaned like prose; None where nothing is left."""
+    if title is None:
+        return None
+    return " ".join(normalise_text(_NEWLINES.sub(" ", title).replace("\n", " ")).split()) or None
+
+
+def fold(text: str) -> str:
+    """What two copies of a text share: compatibility forms, case and white space folded.
+
+    Hangul syllables come out as their letters (NFKD), so that a window of so many characters spans about as many words
+    in Korean as in English.
+    """
+    return " ".join(unicodedata.normalize("NFKD", text).casefold().split())
+
+
+def _normalise_prose(text: str) -> str:
+    if "<" in text:
+        text = _UNSEEN_ELEMENT.sub("", _COMMENT.sub("", text))
+        text = _TAG.sub("", _PARTING_TAG.sub(" ", text))
+    if "&" in text:
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    text = _SPACES.sub(" ", _INVISIBLE.sub("", _NEWLINES.sub("\n", text)))
+    text = unicodedata.normalize("NFC", text)
+    return _BLANK_LINES.sub("\n\n\n", _TRAILING_SPACE.sub("", text))

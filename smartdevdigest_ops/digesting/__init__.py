@@ -1,0 +1,1 @@
+"""From a document to its digest: prompt, schema-guided generation, and the digests of a drop or a file."""

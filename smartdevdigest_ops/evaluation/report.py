@@ -1,0 +1,68 @@
+"""The report as one HTML file: no script, no outside file, readable offline, narrow or wide, dark or light.
+
+Document text is data: Jinja escapes every value, and the page's policy forbids scripts and outside loads besides.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from smartdevdigest_ops.evaluation.plots import plot_bits_per_byte, plot_metrics
+from smartdevdigest_ops.evaluation.scores import LOWER_IS_BETTER
+from smartdevdigest_ops.evaluation.systems import CANDIDATE
+from smartdevdigest_ops.evaluation.verdict import format_interval, outcome
+
+STAGE_TITLES = {"base_model": "Base model", "m1_checkpoint": "M1", "quantized_model": "Quantized M2"}
+LANGUAGE_TITLES = {"ko": "Korean", "en": "English"}
+_LEVEL_NAMES = ("beginner", "elementary", "intermediate", "advanced", "expert")
+_MARKS = {"better": "▲", "worse": "▼", "no difference shown": "≈"}
+
+
+def render_report(report: Mapping[str, Any]) -> str:
+    """The page for a report made by `evaluate`."""
+    environment = Environment(
+        loader=PackageLoader("smartdevdigest_ops.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["interval"] = format_interval
+    page = environment.get_template("report.html.jinja").render(
+        report=report,
+        tables=[_table(report, language) for language in report["languages"]],
+        metrics_plots={
+            language: plot_metrics(LANGUAGE_TITLES.get(language, language), by_system, report["systems"])
+            for language, by_system in report["languages"].items()
+        },
+        bits_plot=plot_bits_per_byte(report["bits_per_byte"], STAGE_TITLES) if report["bits_per_byte"] else None,
+        stage_titles=STAGE_TITLES,
+        language_titles=LANGUAGE_TITLES,
+        level_names=_LEVEL_NAMES,
+        lower_is_better=LOWER_IS_BETTER,
+        percent=100 * report["bootstrap"]["confidence"],
+    )
+    return page + "\n"
+
+
+def _table(report: Mapping[str, Any], language: str) -> dict[str, Any]:
+    by_system = report["languages"][language]
+    shown = [name for name in report["metrics"] if any(name in by_name for by_name in by_system.values())]
+    rows = []
+    for system, by_name in by_system.items():
+        cells = []
+        for name in shown:
+            difference = report["comparisons"][language].get(system, {}).get(name)
+            is_generated = name != "valid_json_rate" or system in report["valid_json_rate"]
+            mark = outcome(difference, name) if difference is not None and system != CANDIDATE else None
+            cells.append(
+                {
+                    "interval": by_name.get(name) if is_generated else None,
+                    "mark": _MARKS[mark] if mark else "",
+                    "meaning": f"candidate {mark}" if mark else "",
+                    "difference": difference,
+                }
+            )
+        rows.append({"title": report["systems"][system], "is_candidate": system == CANDIDATE, "cells": cells})
+    return {"language": language, "n": report["num_documents"][language], "metrics": shown, "rows": rows}

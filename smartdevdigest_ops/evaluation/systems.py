@@ -1,0 +1,103 @@
+"""What answers: the candidate, the untuned base model through the same guided decoding, and Lead-3.
+
+Answers are written to a journal as they come. A killed making continues where it stopped, and generates in the same
+batches, because a row's padding can move its last bits and with them a near tie.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from smartdevdigest_ops.digesting.model import DIGEST_CONFIG
+from smartdevdigest_ops.evaluation.baselines import Baseline
+from smartdevdigest_ops.evaluation.gold import TestDocument
+
+CANDIDATE = "candidate"
+UNTUNED_BASE = "untuned_base"
+LEAD3 = "lead3"
+# How systems are called in the report, in its order.
+SYSTEM_NAMES = {CANDIDATE: "Candidate (quantized M2)", UNTUNED_BASE: "Untuned base model", LEAD3: "Lead-3 baseline"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a system said of one document."""
+
+    system: str
+    url: str
+    digest: dict[str, Any] | None
+    """The digest without its processing time, so that the same answer is the same bytes; None where invalid."""
+    valid: bool
+
+
+class AnyDigester(Protocol):
+    """What generates: `digesting.model.Digester`."""
+
+    def plan_batches(self, documents: Sequence[Any]) -> list[list[int]]:
+        """Indices of the documents by batch, the same for the same documents."""
+        ...
+
+    def digest_batch(self, documents: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
+        """`DigestOutcome`s of the documents at `indices`."""
+        ...
+
+
+def baseline_answers(baseline: Baseline, documents: Sequence[TestDocument]) -> list[Answer]:
+    """Lead-3's answers, in the documents' order."""
+    return [
+        Answer(LEAD3, document.url, baseline.answer(document), True)
+        for document in tqdm(documents, desc="digests of lead3", unit="document")
+    ]
+
+
+def generated_answers(
+    system: str, digester: AnyDigester, documents: Sequence[TestDocument], *, journal: Path
+) -> list[Answer]:
+    """A model's answers, in the documents' order; batches that `journal` holds already are not generated again."""
+    finished = _read_journal(journal)
+    with (
+        journal.open("a", encoding="utf-8") as stream,
+        tqdm(total=len(documents), desc=f"digests of {system}", unit="document") as progress,
+    ):
+        for indices in digester.plan_batches(documents):
+            if not finished.keys() >= {documents[index].url for index in indices}:
+                for outcome in digester.digest_batch(documents, indices):
+                    url = documents[outcome.index].url
+                    # The time differs from run to run, and the report must not.
+                    digest = outcome.digest.model_dump(exclude={"processing_time"}) if outcome.digest else None
+                    finished[url] = Answer(system, url, digest, outcome.valid)
+                batch = [asdict(finished[documents[index].url]) for index in indices]
+                stream.write("".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in batch))
+                stream.flush()
+            progress.update(len(indices))
+    return [finished[document.url] for document in documents]
+
+
+def _read_journal(journal: Path) -> dict[str, Answer]:
+    # A line without its end was being written when the process was killed: cut off, its batch is made again.
+    if not journal.is_file():
+        return {}
+    text = journal.read_text(encoding="utf-8", errors="replace")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        journal.write_text(whole, encoding="utf-8")
+    answers = [Answer(**json.loads(line)) for line in whole.split("\n") if line]
+    return {answer.url: answer for answer in answers}
+
+
+def with_settings_of(model_dir: Path, base_dir: Path, out: Path) -> Path:
+    """A directory `out` of links to the base model's files, beside the digest settings of `model_dir`.
+
+    The untuned base then answers under the candidate's caps, budget and grammar: what differs is the tuning alone.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for file in base_dir.iterdir():
+        link = out / file.name
+        if file.name != DIGEST_CONFIG and not link.exists():
+            link.symlink_to(file)
+    (out / DIGEST_CONFIG).write_bytes((model_dir / DIGEST_CONFIG).read_bytes())
+    return out

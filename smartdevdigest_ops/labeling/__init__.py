@@ -1,0 +1,1 @@
+"""Labels for documents: from files, or from a teacher model, joined, looked over and counted."""

@@ -1,0 +1,7 @@
+"""Errors of labeling."""
+
+from smartdevdigest_ops.errors import UserError
+
+
+class LabelingError(UserError):
+    """Labels cannot be read or bought."""

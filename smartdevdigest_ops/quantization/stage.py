@@ -1,0 +1,203 @@
+"""quantized_model: the adapter merged into M1, in 4 bits, and what that cost."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smartdevdigest_ops.corpus.read import read_split
+from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
+from smartdevdigest_ops.quantization.calibration import LANGUAGES, build_calibration
+from smartdevdigest_ops.quantization.checks import (
+    CHECKS,
+    check_bits_per_byte,
+    check_generation,
+    check_merge,
+    check_no_nan,
+    check_reload,
+    check_tensors,
+    measure_tensors,
+)
+from smartdevdigest_ops.quantization.compare import ComparisonTexts, ModelReading, choose_texts, read_with
+from smartdevdigest_ops.quantization.gptq import GptqReport, quantize_gptq, require_group_size
+from smartdevdigest_ops.quantization.load import load_for_inference
+from smartdevdigest_ops.quantization.merge import MergeReport, merge_adapter
+from smartdevdigest_ops.stage import Stage, StageContext, StageReport
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Scored in windows of this many tokens: longer ones cost memory and change both models' figures alike.
+_COMPARED_SEQUENCE_LENGTH = 512
+
+
+def make_quantized_model(context: StageContext) -> StageReport:
+    """Merge, quantize, compare with the unquantized model."""
+    from transformers import AutoTokenizer
+
+    settings = context.settings
+    m1 = context.input("m1_checkpoint").path
+    device = choose_device(settings.model.device)
+    threads = use_threads(settings.model.threads)
+    if settings.model.use_gptq:
+        require_group_size(m1, settings.quantization.group_size)
+    metrics: dict[str, float] = {}
+
+    merged = context.scratch / "merged"
+    merge_report = _merge_once(context, merged, device, metrics)
+    tokenizer = AutoTokenizer.from_pretrained(merged, local_files_only=True)
+    if settings.model.use_gptq:
+        quantized = context.scratch / "quantized"
+        gptq_report = _quantize_once(context, merged, quantized, tokenizer, device, threads, metrics)
+        shutil.copytree(quantized, context.out, dirs_exist_ok=True)
+        _say_what_gptq_did(context, gptq_report, metrics)
+    else:
+        shutil.copytree(merged, context.out, dirs_exist_ok=True)
+    _write_digest_config(context)
+
+    start = time.perf_counter()
+    dtype = choose_dtype(settings.model.precision, device)
+    texts = choose_texts(
+        tokenizer,
+        read_split(context.input("corpus_snapshot").path, "valid"),
+        num_documents=settings.quantization.comparison_documents,
+        prompt_tokens=_prompt_tokens(context),
+    )
+    # One model in memory at a time.
+    model = load_for_inference(merged, device=device, dtype=dtype)
+    before = _read(model, tokenizer, texts, context)
+    del model
+    model = load_for_inference(context.out, device=device, dtype=dtype)
+    after = _read(model, tokenizer, texts, context) if settings.model.use_gptq else before
+    probe = texts.prompts[0] if texts.prompts else tokenizer("def main():")["input_ids"]
+    sizes = measure_tensors(merged, context.out)
+    checks = (
+        check_merge(merge_report),
+        check_tensors(sizes, quantized=settings.model.use_gptq),
+        check_no_nan(after),
+        check_bits_per_byte(before, after, settings.quantization.max_bits_per_byte_increase),
+        check_generation(before, after, [tokenizer.decode(answer) for answer in after.answers]),
+        check_reload(context.out, model, probe, context.scratch / "reload.log"),
+    )
+    for result in checks:
+        context.log(f"{result.name}: {'passed' if result.passed else 'FAILED'}: {result.message}")
+    return StageReport(
+        metrics=metrics
+        | {
+            "bytes": sum(file.stat().st_size for file in context.out.iterdir()),
+            "bits_per_quantized_weight": sizes.bits_per_packed_weight,
+            "embedding_share_of_bytes": sizes.embedding_bytes / sizes.total_bytes,
+            "merge_max_logit_difference": merge_report.max_logit_difference,
+            "comparison_seconds": time.perf_counter() - start,
+        }
+        | {f"bits_per_byte_{language}_unquantized": score for language, score in before.bits_per_byte.items()}
+        | {f"bits_per_byte_{language}_quantized": score for language, score in after.bits_per_byte.items()},
+        checks=checks,
+        notes={"answers_unquantized": [tokenizer.decode(answer) for answer in before.answers]},
+    )
+
+
+def _read(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: ComparisonTexts, context: StageContext
+) -> ModelReading:
+    length = min(_COMPARED_SEQUENCE_LENGTH, context.settings.model.max_length)
+    return read_with(model, tokenizer, texts, sequence_length=length)
+
+
+def _prompt_tokens(context: StageContext) -> int:
+    return context.settings.model.max_length - context.settings.digesting.max_new_tokens
+
+
+def _write_digest_config(context: StageContext) -> None:
+    from smartdevdigest_ops.digesting.model import write_digest_config  # noqa: PLC0415 - loads with the tokenizer
+
+    write_digest_config(context.out, context.settings)
+
+
+def _merge_once(context: StageContext, merged: Path, device: str, metrics: dict[str, float]) -> MergeReport:
+    """Merge into scratch, or take what an interrupted try of this making merged."""
+    done = context.scratch / "merged.json"
+    if not done.is_file():
+        shutil.rmtree(merged, ignore_errors=True)
+        start = time.perf_counter()
+        report = merge_adapter(
+            context.input("m1_checkpoint").path, context.input("m2_adapter").path, merged, device=device
+        )
+        metrics["merge_seconds"] = time.perf_counter() - start
+        context.log(
+            f"merged {report.num_merged_layers} layers in {metrics['merge_seconds']:.0f} s, largest logit difference "
+            f"{report.max_logit_difference:.1e}"
+        )
+        _write_json(done, report.as_json())
+    return MergeReport(**json.loads(done.read_text(encoding="utf-8")))
+
+
+def _quantize_once(
+    context: StageContext,
+    merged: Path,
+    quantized: Path,
+    tokenizer: "PreTrainedTokenizerBase",
+    device: str,
+    threads: int,
+    metrics: dict[str, float],
+) -> GptqReport:
+    """Quantize into scratch, or take what an interrupted try of this making quantized."""
+    settings = context.settings
+    calibration = build_calibration(
+        tokenizer,
+        read_split(context.input("labeled_pairs").path, "train"),
+        num_documents=settings.quantization.calibration_documents,
+        num_tokens=settings.quantization.calibration_tokens,
+        prompt_tokens=_prompt_tokens(context),
+        seed=settings.seed,
+    )
+    metrics |= {
+        "num_calibration_documents": len(calibration.sequences),
+        "num_calibration_tokens": calibration.num_tokens,
+    }
+    for language in LANGUAGES:
+        metrics[f"num_calibration_documents_{language}"] = calibration.languages.count(language)
+    done = context.scratch / "quantized.json"
+    if not done.is_file():
+        shutil.rmtree(quantized, ignore_errors=True)
+        start = time.perf_counter()
+        log_file = context.scratch / "gptq.log"
+        context.log(f"GPTQ on {len(calibration.sequences)} sequences, {calibration.num_tokens} tokens; log: {log_file}")
+        report = quantize_gptq(
+            merged,
+            quantized,
+            calibration.sequences,
+            settings.quantization,
+            device=device,
+            threads=threads,
+            log_file=log_file,
+        )
+        metrics["gptq_seconds"] = time.perf_counter() - start
+        _write_json(done, report.as_json())
+    return GptqReport(**json.loads(done.read_text(encoding="utf-8")))
+
+
+def _say_what_gptq_did(context: StageContext, report: GptqReport, metrics: dict[str, float]) -> None:
+    metrics |= {"num_quantized_layers": report.num_layers, "num_fallback_layers": report.num_fallback_layers}
+    if report.mean_loss is not None:
+        metrics["mean_layer_loss"] = report.mean_loss
+    context.log(
+        f"quantized {report.num_layers} layers, {report.num_fallback_layers} of them by rounding to nearest, in "
+        f"{metrics.get('gptq_seconds', 0):.0f} s"
+    )
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+STAGE = Stage(
+    name="quantized_model",
+    make=make_quantized_model,
+    code_version="1",
+    inputs=("m1_checkpoint", "m2_adapter", "labeled_pairs", "corpus_snapshot"),
+    settings=("quantization", "model.use_gptq", "model.max_length", "digesting", "seed"),
+    checks=CHECKS,
+    own_process=True,
+)

@@ -1,0 +1,132 @@
+"""Completion examples: the digest prompt of a document, then its label's answer, which alone is learned.
+
+    ids     <prompt, at most T - answer> <answer> <end of turn>
+    labels  -100 ...                     <answer> <end of turn>
+
+The answer is never cut. One that leaves less than a quarter of T to the prompt is left out, and counted.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from smartdevdigest_ops.contracts import Label
+from smartdevdigest_ops.digesting.prompt import answer_text, build_prompt
+from smartdevdigest_ops.training.errors import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from smartdevdigest_ops.settings import DigestingSettings
+
+IGNORED = -100
+_LONGEST_ANSWER_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class Example:
+    """One document and its answer, as token ids."""
+
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    """The end of turn included."""
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + len(self.answer_ids)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of one split."""
+
+    examples: list[Example]
+    num_left_out: int
+    """Their answer is too long for T."""
+
+
+def cap_answer(label: Label, digesting: "DigestingSettings") -> Label:
+    """The label without the list items that the digester's grammar would not let the model write.
+
+    Taught to go on where the grammar ends the list, it would never learn to end one.
+    """
+    return label.model_copy(
+        update={
+            "keywords": label.keywords[: digesting.max_keywords],
+            "prerequisites": label.prerequisites[: digesting.max_prerequisites],
+            "technical_terms": label.technical_terms[: digesting.max_terms],
+        }
+    )
+
+
+def build_examples(
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Iterable[Mapping[str, Any]],
+    digesting: "DigestingSettings",
+    *,
+    sequence_length: int,
+) -> Examples:
+    """Examples of labelled rows (labeled_pairs), in their order, each at most `sequence_length` tokens.
+
+    Raises:
+        TrainingError: the tokenizer has no EOS to end an answer with.
+    """
+    if tokenizer.eos_token_id is None:
+        raise TrainingError(
+            f"{tokenizer.name_or_path}: the tokenizer has no EOS token, so that the model could not learn to end its "
+            "answer. Set eos_token in the base model's tokenizer_config.json to the chat template's end of turn."
+        )
+    longest = int(sequence_length * _LONGEST_ANSWER_SHARE)
+    examples: list[Example] = []
+    num_left_out = 0
+    for row in rows:
+        label = cap_answer(Label.model_validate_json(row["label"]), digesting)
+        answer_ids = tokenizer(answer_text(label), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        answer_ids = [*answer_ids, tokenizer.eos_token_id]
+        if len(answer_ids) > longest:
+            num_left_out += 1
+            continue
+        prompt = build_prompt(
+            tokenizer,
+            title=row["title"],
+            content=row["content"],
+            language=row["language"],
+            max_tokens=sequence_length - len(answer_ids),
+        )
+        examples.append(Example(prompt.token_ids, answer_ids))
+    return Examples(examples, num_left_out)
+
+
+class AnswerBatches:
+    """Batches of B examples of like length, made once, so that padding is small and the same after a resume.
+
+    The Trainer draws whole batches, in another order each epoch. An item is `input_ids` and `labels`, (B, T) int64,
+    padded on the right to the longest of the batch. There is no attention mask: causal attention never looks right.
+    """
+
+    def __init__(self, examples: Sequence[Example], *, batch_size: int, pad_id: int) -> None:
+        by_length = sorted(examples, key=len)  # stable: ties stay in the rows' order
+        self._batches = [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
+        self._pad_id = pad_id
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> "dict[str, torch.Tensor]":
+        """One batch."""
+        import torch
+
+        batch = self._batches[index]
+        longest = max(len(example) for example in batch)
+        ids, labels = [], []
+        for example in batch:
+            padding = longest - len(example)
+            ids.append([*example.prompt_ids, *example.answer_ids] + [self._pad_id] * padding)
+            labels.append([IGNORED] * len(example.prompt_ids) + example.answer_ids + [IGNORED] * padding)
+        return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+
+
+def only_batch(items: list[dict[str, "torch.Tensor"]]) -> dict[str, "torch.Tensor"]:
+    """Collate function of a loader whose items are batches: its one item."""
+    (batch,) = items
+    return batch

@@ -1,0 +1,88 @@
+import json
+import shutil
+from dataclasses import dataclass
+
+import pytest
+
+from smartdevdigest_ops.contracts import Digest
+from smartdevdigest_ops.digesting.errors import DigestingError
+from smartdevdigest_ops.digesting.model import DIGEST_CONFIG, load_digester, read_digest_config, write_digest_config
+
+
+@dataclass(frozen=True)
+class Document:
+    title: str | None
+    content: str
+    language: str = "en"
+
+
+@pytest.fixture
+def model_dir(tiny_base_model, tmp_path, ci_settings):
+    """The tiny model with its digest_config.json."""
+    directory = tmp_path / "model"
+    shutil.copytree(tiny_base_model, directory)
+    write_digest_config(directory, ci_settings)
+    return directory
+
+
+def load(model_dir):
+    return load_digester(model_dir, device="cpu", precision="float32", threads=1)
+
+
+def test_outcomes_come_in_the_documents_order_with_their_index(model_dir, sample_documents):
+    documents = sample_documents[:20]
+    digester = load(model_dir)
+    outcomes = list(digester.digest(documents))
+    assert [outcome.index for outcome in outcomes] == list(range(20))
+    for document, outcome in zip(documents, outcomes, strict=True):
+        assert outcome.valid
+        assert isinstance(outcome.digest, Digest)
+        has_code = "```" in document.content
+        assert (outcome.raw_answer["difficulty_factors"]["code_complexity"] is not None) == has_code
+        assert 0 < outcome.covered_share <= 1
+        assert outcome.num_new_tokens <= digester.settings.max_new_tokens
+        assert outcome.seconds > 0
+
+
+def test_batches_hold_each_document_once_and_documents_of_like_length(model_dir):
+    documents = [Document(None, "x" * (1 + 97 * i % 401)) for i in range(40)]
+    batches = load(model_dir).plan_batches(documents)
+    assert sorted(index for batch in batches for index in batch) == list(range(40))
+    lengths = [len(documents[index].content) for batch in batches for index in batch]
+    assert lengths == sorted(lengths)
+    assert [len(batch) for batch in batches] == [16, 16, 8]
+
+
+def test_a_document_that_fails_leaves_the_rest_of_its_batch_alone(model_dir):
+    outcomes = list(load(model_dir).digest([Document(None, " \n"), Document("T", "A pod runs."), Document(None, "")]))
+    assert [outcome.valid for outcome in outcomes] == [False, True, False]
+    assert "blank" in outcomes[0].error
+    assert outcomes[0].raw_answer is None
+    assert not next(load(model_dir).digest([Document(None, "")])).valid
+
+
+def test_the_model_is_asked_as_its_config_says(model_dir, ci_settings):
+    config = read_digest_config(model_dir)
+    assert config.max_length == ci_settings.model.max_length
+    assert config.digesting == ci_settings.digesting
+    (model_dir / DIGEST_CONFIG).unlink()
+    assert read_digest_config(model_dir).digesting.max_new_tokens == 512
+
+
+def test_a_config_of_another_prompt_is_refused(model_dir):
+    path = model_dir / DIGEST_CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prompt_version": "0"}))
+    with pytest.raises(DigestingError, match="prompt version '0'"):
+        load(model_dir)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"prompt_version": "1", "max_length": 5, "digesting": {"x": 1}}'])
+def test_a_damaged_config_is_refused_with_its_path(model_dir, content):
+    (model_dir / DIGEST_CONFIG).write_text(content)
+    with pytest.raises(DigestingError, match=r"digest_config\.json cannot be used"):
+        load(model_dir)
+
+
+def test_a_directory_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(DigestingError, match=r"no config\.json"):
+        load(tmp_path)

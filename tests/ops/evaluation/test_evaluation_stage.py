@@ -1,0 +1,225 @@
+"""The stage on a tiny model, its checks passing and failing, and its resumption."""
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from smartdevdigest_ops.artifacts import ArtifactStore, Making
+from smartdevdigest_ops.contracts import CrawlRecord, Difficulty, Digest, Label
+from smartdevdigest_ops.digesting.model import write_digest_config
+from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
+from smartdevdigest_ops.evaluation.evaluate import evaluate
+from smartdevdigest_ops.evaluation.gold import TestDocument
+from smartdevdigest_ops.evaluation.intervals import Bootstrap
+from smartdevdigest_ops.evaluation.overlap import korean_self_check
+from smartdevdigest_ops.evaluation.stage import (
+    check_candidate_beats_lead3,
+    check_every_metric_has_an_interval,
+    check_korean_rouge,
+    check_no_test_document_in_train,
+    check_outputs_are_valid,
+)
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, LEAD3, UNTUNED_BASE, Answer, generated_answers
+from smartdevdigest_ops.settings import Settings
+
+BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
+Report = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def report(gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]) -> Report:
+    return evaluate(gold_documents, answers_of_systems, bootstrap=BOOTSTRAP)
+
+
+def test_every_check_passes_on_a_good_candidate(report: Report, gold_documents: list[TestDocument]) -> None:
+    elsewhere = [{"url": "https://a.example/other", "content": "another document"}]
+    for result in (
+        check_outputs_are_valid(report),
+        check_every_metric_has_an_interval(report),
+        check_korean_rouge(*korean_self_check()),
+        check_candidate_beats_lead3(report),
+        check_no_test_document_in_train(gold_documents, elsewhere),
+    ):
+        assert result.passed, result.message
+
+
+def test_one_invalid_answer_fails_the_validity_check(
+    gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
+) -> None:
+    invalid = Answer(CANDIDATE, gold_documents[0].url, None, False)
+    answers = answers_of_systems | {CANDIDATE: [invalid, *answers_of_systems[CANDIDATE][1:]]}
+    result = check_outputs_are_valid(evaluate(gold_documents, answers, bootstrap=BOOTSTRAP))
+    assert not result.passed
+    assert result.message.startswith("23 of 24 answers")
+
+
+def test_a_figure_without_bounds_fails_the_interval_check_and_is_named(report: Report) -> None:
+    broken = copy.deepcopy(report)
+    broken["languages"]["ko"][LEAD3]["chrf"]["low"] = None
+    result = check_every_metric_has_an_interval(broken)
+    assert not result.passed
+    assert "chrf of lead3 in ko" in result.message
+
+
+def test_an_undefined_figure_needs_no_bounds(report: Report) -> None:
+    undefined = copy.deepcopy(report)
+    undefined["languages"]["ko"][LEAD3]["difficulty_spearman"] = {"mean": None, "low": None, "high": None, "n": 12}
+    assert check_every_metric_has_an_interval(undefined).passed
+
+
+@pytest.mark.parametrize(("identical", "contradictory"), [(0.0, 0.0), (1.0, 1.0)])
+def test_rouge_that_drops_hangul_fails_the_soundness_check(identical: float, contradictory: float) -> None:
+    assert not check_korean_rouge(identical, contradictory).passed
+
+
+def test_a_candidate_that_is_lead3_does_not_beat_it(
+    gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
+) -> None:
+    same = {CANDIDATE: answers_of_systems[LEAD3], LEAD3: answers_of_systems[LEAD3]}
+    result = check_candidate_beats_lead3(evaluate(gold_documents, same, bootstrap=BOOTSTRAP))
+    assert not result.passed
+    assert "ko +0.000 [+0.000, +0.000] on 12 documents, no difference shown" in result.message
+
+
+@pytest.mark.parametrize("same", ["url", "content"])
+def test_a_test_document_in_the_train_split_is_found_by_url_or_content(
+    gold_documents: list[TestDocument], same: str
+) -> None:
+    train = {"url": "https://a.example/other", "content": "other"} | {same: getattr(gold_documents[0], same)}
+    result = check_no_test_document_in_train(gold_documents, [train])
+    assert not result.passed
+    assert gold_documents[0].url in result.message
+
+
+class StoppingDigester:
+    """Answers with the document's first words in batches of two, and is killed after some batches."""
+
+    def __init__(self, num_batches: int | None = None) -> None:
+        self.num_batches = num_batches
+        self.made: list[list[int]] = []
+
+    def plan_batches(self, documents: Sequence[Any]) -> list[list[int]]:
+        order = sorted(range(len(documents)), key=lambda index: len(documents[index].content))
+        return [order[start : start + 2] for start in range(0, len(order), 2)]
+
+    def digest_batch(self, documents: Sequence[Any], indices: Sequence[int]) -> list[Any]:
+        if self.num_batches is not None and len(self.made) == self.num_batches:
+            raise KeyboardInterrupt
+        self.made.append(list(indices))
+        return [SimpleNamespace(index=index, digest=_digest(documents[index]), valid=True) for index in indices]
+
+
+def _digest(document: TestDocument) -> Digest:
+    return Digest(
+        summary=document.content[:40],
+        keywords=[],
+        difficulty_level=Difficulty.of(3.0),
+        prerequisites=[],
+        technical_terms=[],
+        processing_time=1.23,
+    )
+
+
+def test_a_killed_generation_continues_after_its_last_whole_batch(
+    tmp_path: Path, gold_documents: list[TestDocument]
+) -> None:
+    journal, documents = tmp_path / "digests.jsonl", gold_documents[:8]
+    with pytest.raises(KeyboardInterrupt):
+        generated_answers(CANDIDATE, StoppingDigester(2), documents, journal=journal)
+    with journal.open("a", encoding="utf-8") as stream:
+        stream.write('{"system": "candidate", "url": "cut of')
+    resumed = StoppingDigester()
+    answers = generated_answers(CANDIDATE, resumed, documents, journal=journal)
+    whole = StoppingDigester()
+    assert answers == generated_answers(CANDIDATE, whole, documents, journal=tmp_path / "other.jsonl")
+    assert resumed.made == whole.made[2:]
+    assert [answer.url for answer in answers] == [document.url for document in documents]
+    assert all(answer.digest and "processing_time" not in answer.digest for answer in answers)
+
+
+def test_bits_per_byte_of_a_language_is_total_bits_over_total_bytes() -> None:
+    texts = [("en", "ab"), ("en", "abcd"), ("ko", "가")]
+    table = bits_per_byte_by_language(texts, [8.0, 4.0, 6.0], BOOTSTRAP)
+    assert table["en"]["mean"] == 2.0
+    assert table["ko"]["mean"] == 2.0  # 6 bits over 3 bytes of UTF-8
+    assert table["en"]["n"] == 2
+
+
+def test_finished_bits_are_not_measured_again(tmp_path: Path, tiny_base_model: Path, ci_settings: Settings) -> None:
+    journal = tmp_path / "bits.json"
+    texts = [text for _, text in choose_texts([{"language": "en", "content": "Pods run containers."}], 3)]
+    measured = document_bits(tiny_base_model, texts, model_settings=ci_settings.model, name="base", journal=journal)
+    absent = tmp_path / "no-model"
+    assert document_bits(absent, texts, model_settings=ci_settings.model, name="base", journal=journal) == measured
+    # A random model spreads over 1,024 tokens: about 10 bits a token, 20 bytes of text.
+    assert 20 < measured[0] < 10 * 20 * 1.2
+
+
+def _publish(store: ArtifactStore, asset: str, staged: Path) -> None:
+    artifact = store.publish(staged, asset)
+    store.record(Making(asset, None, artifact.version, "0" * 16, {}, {}, "1", {}, {}, {}, []))
+
+
+@pytest.fixture
+def upstream(
+    tmp_path: Path,
+    tiny_base_model: Path,
+    sample_documents: list[CrawlRecord],
+    sample_labels: dict[str, Label],
+    ci_settings: Settings,
+) -> ArtifactStore:
+    """A store with what the stage reads; the candidate is the tiny base model itself."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    store = ArtifactStore(ci_settings.store_dir)
+    for asset in ("base_model", "m1_checkpoint", "quantized_model"):
+        staged = tmp_path / asset
+        shutil.copytree(tiny_base_model, staged)
+        if asset == "quantized_model":
+            write_digest_config(staged, ci_settings)
+        _publish(store, asset, staged)
+    labelled = [document for document in sample_documents if document.url in sample_labels]
+    splits = {"train": labelled[10:40], "valid": labelled[8:10], "test": labelled[:8]}
+    columns = ("url", "language", "title", "content", "source_type")
+    for asset in ("corpus_snapshot", "labeled_pairs"):
+        staged = tmp_path / asset
+        staged.mkdir()
+        for split, documents in splits.items():
+            rows = [{name: getattr(d, name) for name in columns} | {"document_id": d.url} for d in documents]
+            if asset == "labeled_pairs":
+                rows = [row | {"label": sample_labels[row["url"]].model_dump_json()} for row in rows]
+            pq.write_table(pa.Table.from_pylist(rows), staged / f"{split}.parquet")
+        _publish(store, asset, staged)
+    return store
+
+
+@pytest.mark.slow
+def test_the_stage_measures_every_system_and_stage_and_comes_out_the_same_again(
+    upstream: ArtifactStore, ci_settings: Settings, run: Callable[..., Making]
+) -> None:
+    making = run("evaluation_report", ci_settings)
+    artifact = upstream.open("evaluation_report", making.version)
+    assert set(artifact.files) == {"report.json", "report.html", "digests.jsonl"}
+    report = json.loads((artifact.path / "report.json").read_text(encoding="utf-8"))
+    assert set(report["systems"]) == {CANDIDATE, UNTUNED_BASE, LEAD3}
+    # The candidate is the base model here, asked alike.
+    for by_system in report["languages"].values():
+        assert by_system[CANDIDATE] == by_system[UNTUNED_BASE]
+    assert report["bits_per_byte"]["base_model"] == report["bits_per_byte"]["quantized_model"]
+    failed = {check["name"] for check in making.checks if not check["passed"]}
+    assert failed <= {"candidate_beats_lead3"}
+    assert making.metrics["num_documents"] == sum(report["num_documents"].values())
+    assert making.metrics["valid_json_rate"] == 1.0
+    assert "rougeL_ko" in making.metrics or "rougeL_en" in making.metrics
+
+    home = artifact.path.parent
+    shutil.rmtree(home / "makings")
+    shutil.rmtree(artifact.path)
+    assert run("evaluation_report", ci_settings).version == making.version

@@ -1,0 +1,63 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from smartdevdigest_ops.evaluation.evaluate import evaluate
+from smartdevdigest_ops.evaluation.gold import TestDocument
+from smartdevdigest_ops.evaluation.intervals import Bootstrap
+from smartdevdigest_ops.evaluation.report import render_report
+from smartdevdigest_ops.evaluation.systems import Answer
+
+BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
+BITS = {
+    stage: {"en": {"mean": 1.2, "low": 1.1, "high": 1.3, "n": 4}, "ko": {"mean": 2.0, "low": 1.8, "high": 2.1, "n": 4}}
+    for stage in ("base_model", "m1_checkpoint", "quantized_model")
+}
+
+
+@pytest.fixture(scope="module")
+def page(gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]) -> str:
+    return render_report(evaluate(gold_documents, answers_of_systems, bootstrap=BOOTSTRAP, bits_per_byte=BITS))
+
+
+def test_the_page_loads_nothing_from_outside(page: str) -> None:
+    assert not re.search(r"<(script|link|iframe|object)|@import|url\(", page)
+    assert set(re.findall(r'src="([^,]{0,30})', page)) == {"data:image/png;base64"}
+
+
+def test_the_page_has_a_row_for_every_system_and_a_column_for_every_metric(page: str) -> None:
+    assert page.count('<tr class="candidate">') == 2
+    assert page.count("Lead-3 baseline</th>") == 2
+    for title in ("ROUGE-L", "chrF", "Keyword F1", "Difficulty QWK", "Valid JSON"):
+        assert f"<th>{title}</th>" in page
+
+
+def test_document_text_is_escaped_wherever_it_is_shown(gold_documents: list[TestDocument]) -> None:
+    attack = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'"
+    gold = replace(gold_documents[0].gold, summary=attack, keywords=(attack,))
+    document = replace(gold_documents[0], title=attack, content=attack, url=f"https://a.example/{attack}", gold=gold)
+    digest = {"summary": attack, "keywords": [attack], "difficulty_level": {"score": 3.0}}
+    answers = {system: [Answer(system, document.url, digest, True)] for system in ("candidate", "lead3")}
+    page = render_report(evaluate([document], answers, bootstrap=BOOTSTRAP))
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert page.count("&lt;script&gt;") >= 6
+
+
+def test_an_undefined_statistic_is_called_so(gold_documents: list[TestDocument]) -> None:
+    digest = {"summary": "x", "keywords": [], "difficulty_level": {"score": 3.0}}
+    answers = {
+        system: [Answer(system, document.url, digest, True) for document in gold_documents[:3]]
+        for system in ("candidate", "lead3")
+    }
+    report = evaluate(gold_documents[:3], answers, bootstrap=BOOTSTRAP)
+    assert report["languages"]["en"]["candidate"]["difficulty_spearman"]["mean"] is None
+    assert ">undefined</td>" in render_report(report)
+
+
+def test_the_same_report_is_the_same_page_byte_for_byte(
+    page: str, gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
+) -> None:
+    again = render_report(evaluate(gold_documents, answers_of_systems, bootstrap=BOOTSTRAP, bits_per_byte=BITS))
+    assert again == page

@@ -1,0 +1,224 @@
+"""The stage: labels joined to the snapshot, and its checks."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartdevdigest_ops.artifacts import ArtifactStore, Making
+from smartdevdigest_ops.contracts import CrawlRecord, Label
+from smartdevdigest_ops.corpus.read import read_split
+from smartdevdigest_ops.labeling.checks import (
+    LabelCounts,
+    check_every_split,
+    check_no_crossing,
+    check_totals,
+    check_train,
+    check_valid,
+)
+from smartdevdigest_ops.labeling.errors import LabelingError
+from smartdevdigest_ops.settings import Settings, load_settings
+
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture
+def splits(sample_documents: list[CrawlRecord]) -> dict[str, list[CrawlRecord]]:
+    return {"train": sample_documents[:20], "valid": sample_documents[20:24], "test": sample_documents[24:28]}
+
+
+def artifact_dir(settings: Settings, making: Making) -> Path:
+    return ArtifactStore(settings.store_dir).open("labeled_pairs", making.version).path
+
+
+def test_labels_join_their_documents_and_every_number_adds_up(
+    ci_settings: Settings,
+    run: Callable[..., Making],
+    publish_snapshot: Any,
+    splits: dict[str, list[CrawlRecord]],
+    sample_labels: dict[str, Label],
+) -> None:
+    publish_snapshot(ci_settings, splits)
+    making = run("labeled_pairs", ci_settings)
+    assert all(check["passed"] for check in making.checks)
+    assert {name: making.metrics[f"num_labeled_{name}"] for name in splits} == {"train": 20, "valid": 4, "test": 4}
+    assert making.metrics["num_labels_without_document"] == 80 - 28
+    rows = read_split(artifact_dir(ci_settings, making), "train")
+    assert [row["document_id"] for row in rows] == sorted(row["document_id"] for row in rows)
+    for row in rows:
+        label = Label.model_validate(json.loads(row["label"]))
+        assert label == sample_labels[row["url"]]
+
+
+def test_a_document_without_a_label_is_left_out_counted_and_never_invented(
+    tmp_path: Path,
+    run: Callable[..., Making],
+    publish_snapshot: Any,
+    splits: dict[str, list[CrawlRecord]],
+    sample_labels: dict[str, Label],
+) -> None:
+    known, wrong = splits["train"][0], splits["train"][1]
+    other = next(document for document in splits["train"] if document.language != wrong.language)
+    labels = [
+        sample_labels[known.url].model_dump() | {"keywords": ["no such word anywhere"]},
+        sample_labels[wrong.url].model_dump() | {"summary": sample_labels[other.url].summary},
+    ]
+    file = tmp_path / "labels.jsonl"
+    file.write_text("".join(json.dumps(label) + "\n" for label in labels) + "{bad\n", encoding="utf-8")
+    settings = load_settings(
+        "ci", overrides={"store": {"root": str(tmp_path / "store")}, "data": {"label_paths": [str(file)]}}
+    )
+    publish_snapshot(settings, splits)
+    making = run("labeled_pairs", settings)
+    out = artifact_dir(settings, making)
+    assert making.notes["left_out"] == {"no_recorded_label": 26, "summary_language": 1}
+    assert making.metrics["num_removed_keywords"] == 1
+    assert making.metrics["num_rejected_lines"] == 1
+    assert [row["url"] for row in read_split(out, "train")] == [known.url]
+    left_out = [json.loads(line) for line in (out / "left_out.jsonl").read_text().splitlines()]
+    assert len(left_out) == 27
+    reject = json.loads((out / "label_rejects.jsonl").read_text())
+    assert (reject["file"], reject["line"], reject["excerpt"]) == ("labels.jsonl", 3, "{bad")
+    outcome = {check["name"]: check["passed"] for check in making.checks}
+    assert outcome == {
+        "totals_reconcile": True,
+        "labels_are_valid": True,
+        "train_has_labels": True,
+        "every_split_has_labels": False,
+        "no_label_crosses_splits": True,
+    }
+
+
+def test_the_same_labels_and_documents_give_the_same_version(
+    tmp_path: Path, run: Callable[..., Making], publish_snapshot: Any, splits: dict[str, list[CrawlRecord]]
+) -> None:
+    versions = set()
+    for name in ("a", "b"):
+        settings = load_settings("ci", overrides={"store": {"root": str(tmp_path / name)}})
+        publish_snapshot(settings, splits)
+        versions.add(run("labeled_pairs", settings).version)
+    assert len(versions) == 1
+
+
+def test_a_missing_label_file_stops_the_stage(
+    tmp_path: Path, publish_snapshot: Any, run: Callable[..., Making]
+) -> None:
+    settings = load_settings(
+        "ci", overrides={"store": {"root": str(tmp_path / "store")}, "data": {"label_paths": ["data/nowhere.jsonl"]}}
+    )
+    publish_snapshot(settings, {})
+    with pytest.raises(LabelingError, match=r"nowhere\.jsonl"):
+        run("labeled_pairs", settings)
+
+
+def test_the_openai_teacher_labels_what_has_no_recorded_label_once_and_its_key_is_kept_nowhere(
+    tmp_path: Path,
+    run: Callable[..., Making],
+    publish_snapshot: Any,
+    teacher_server: Any,
+    splits: dict[str, list[CrawlRecord]],
+    sample_documents: list[CrawlRecord],
+    sample_labels: dict[str, Label],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    english = [document for document in sample_documents if document.language == "en"]
+    label = sample_labels[english[0].url]
+    teacher_server.reply(label.model_dump(exclude={"url", "language"}))
+    file = tmp_path / "labels.jsonl"
+    file.write_text(sample_labels[english[1].url].model_dump_json() + "\n", encoding="utf-8")
+
+    def settings(**openai: Any) -> Settings:
+        teacher = {"base_url": teacher_server.base_url, "api_key_environment": "TEACHER_KEY"} | openai
+        return load_settings(
+            "ci",
+            overrides={
+                "store": {"root": str(tmp_path / "store")},
+                "data": {"label_paths": [str(file)]},
+                "labeling": {"teacher": "openai", "openai": teacher},
+            },
+        )
+
+    publish_snapshot(settings(), {"train": english[:3], "valid": english[3:4], "test": english[4:5]})
+    making = run("labeled_pairs", settings())
+    assert making.metrics["num_labeled"] == 5
+    assert len(teacher_server.requests) == 4  # one of five documents had a recorded label
+    again = run("labeled_pairs", settings(timeout_seconds=30))  # another making: the settings changed
+    assert again.fingerprint != making.fingerprint
+    assert again.version == making.version
+    assert len(teacher_server.requests) == 4
+    written = b"".join(path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file())
+    assert KEY.encode() not in written
+    captured = capfd.readouterr()
+    assert KEY not in captured.out + captured.err
+    assert "4 will be sent" in captured.err
+
+
+COUNTS = LabelCounts(
+    num_documents=5,
+    num_labeled=3,
+    left_out={"no_recorded_label": 2},
+    num_lines=6,
+    num_rejected_lines=1,
+    num_replaced_labels=1,
+    num_labels_without_document=1,
+    num_joined_labels=3,
+)
+
+
+@pytest.mark.parametrize(
+    ("counts", "passed"),
+    [
+        (COUNTS, True),
+        (replace(COUNTS, num_documents=6), False),
+        (replace(COUNTS, num_rejected_lines=0), False),
+    ],
+)
+def test_totals_reconcile_only_if_nothing_vanished(counts: LabelCounts, passed: bool) -> None:
+    assert check_totals(counts).passed is passed
+
+
+def row(label: Label, **changes: Any) -> dict[str, Any]:
+    return {
+        "document_id": "1",
+        "url": label.url,
+        "language": label.language,
+        "label": label.model_dump_json(),
+    } | changes
+
+
+def test_labels_are_valid_only_if_each_is_its_own_documents(sample_labels: dict[str, Label]) -> None:
+    label = next(iter(sample_labels.values()))
+    assert check_valid({"train": [row(label)]}).passed
+    assert not check_valid({"train": [row(label, url="https://example.org/other")]}).passed
+    broken = check_valid({"train": [row(label, label="{}")]})
+    assert not broken.passed
+    assert label.url in broken.message
+
+
+def test_a_train_split_without_labels_fails_its_check_and_an_empty_test_split_warns(
+    sample_labels: dict[str, Label],
+) -> None:
+    pair = row(next(iter(sample_labels.values())))
+    full = {"train": [pair], "valid": [pair], "test": [pair]}
+    assert check_train(full).passed
+    assert check_every_split(full).passed
+    assert check_every_split(full).metadata == {f"{split}_{pair['language']}": 1 for split in full}
+    assert not check_train(full | {"train": []}).passed
+    warned = check_every_split(full | {"test": []})
+    assert not warned.passed
+    assert "test has none" in warned.message
+
+
+def test_a_document_labeled_in_two_splits_fails_its_check(sample_labels: dict[str, Label]) -> None:
+    first, second = list(sample_labels.values())[:2]
+    apart = {"train": [row(first)], "test": [row(second, document_id="2")]}
+    assert check_no_crossing(apart).passed
+    by_id = {"train": [row(first)], "test": [row(second, document_id="1")]}
+    assert not check_no_crossing(by_id).passed
+    by_url = {"train": [row(first)], "test": [row(first, document_id="2", url=first.url + "?utm_source=feed")]}
+    assert not check_no_crossing(by_url).passed
