@@ -6,6 +6,7 @@ drop is digested. What is up to date is decided by fingerprints in the artifact 
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ def run_graph(settings: Settings, drops: Sequence[Path], selection: str | None =
     started = time.perf_counter()
     store = ArtifactStore(settings.store_dir)
     chosen = _resolve(selection)
+    # Pipes warns at every stage of an attribute of its own that is in preview.
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     with dagster_instance(settings.store_dir) as instance:
         keys = [register_drop(store, path) for path in drops]
         instance.add_dynamic_partitions(str(DROPS.name), keys)

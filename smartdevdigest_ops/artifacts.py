@@ -199,7 +199,10 @@ class ArtifactStore:
         version = content_hash(canonical_json({name: entry["sha256"] for name, entry in files.items()}))
         manifest = {"asset": asset, "partition": partition, "version": version, "files": files}
         (staged / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        staged.chmod(0o755)  # mkdtemp made it private to this user; an artifact is for everybody who may read the store
+        # mkdtemp and safetensors write for this user alone; an artifact is for everybody who may read the store.
+        staged.chmod(0o755)
+        for name in files:
+            (staged / name).chmod(0o644)
         final = self._home(asset, partition) / version
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.is_dir() and self.open(asset, version, partition).problems():

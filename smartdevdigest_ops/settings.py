@@ -228,7 +228,7 @@ class EvaluationSettings(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1)
     untuned_base: bool = Field(True, description="Generate with the untuned base model too.")
     bits_per_byte_documents: int = Field(
-        12, gt=0, description="Test documents per language at most whose bits per byte are measured at every stage."
+        8, gt=0, description="Test documents per language at most whose bits per byte are measured at every stage."
     )
 
 

@@ -11,6 +11,7 @@ The same spec runs in this process (light stages, notebooks), in a process of it
 import argparse
 import importlib
 import json
+import logging
 import os
 import platform
 import signal
@@ -257,8 +258,8 @@ def is_fresh(name: str, settings: Settings, partition: str | None = None) -> boo
     """Whether the current version is the one that the current inputs and settings ask for."""
     try:
         spec = plan_stage(name, settings, partition)
-    except StageError:
-        return False
+    except UserError:
+        return False  # an input or outside file is missing: the run says so
     making = ArtifactStore(settings.store_dir).current_making(name, partition)
     return making is not None and making.fingerprint == spec.fingerprint
 
@@ -382,6 +383,13 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _quiet_libraries() -> None:
+    """Keep libraries from filling the log with what is no news: missing CUDA kernels on a CPU, weight loading bars."""
+    for name in ("torchao", "torch.utils._pytree", "tokenicer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or a fork after its first use warns at length
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage from its spec. Under Dagster Pipes it reports its log lines and the fingerprint made."""
     parser = argparse.ArgumentParser(prog="python -m smartdevdigest_ops.stage", description=main.__doc__)
@@ -390,6 +398,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if os.environ.get("SMARTDEVDIGEST_DIE_WITH_PARENT") == "1":
         _die_with_parent()
+    _quiet_libraries()
     try:
         spec = StageSpec.read(options.spec)
         if spec.stage != options.name:

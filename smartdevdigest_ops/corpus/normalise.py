@@ -19,12 +19,15 @@ _ELEMENTS = (
     "|main|mark|meta|nav|noscript|ol|path|picture|pre|samp|section|small|source|span|strong|sub|summary|sup|svg|table"
     "|tbody|td|tfoot|th|thead|tr|tt|ul|var|video|wbr"
 )
-_ATTRIBUTES = r"(?:\s+[^<>]{0,2000})?\s*/?"
+_ATTRIBUTES = r"(?:\s[^<>]{0,2000}|/)?"
 _TAG = re.compile(rf"</?(?:(?i:{_ELEMENTS})|[abipqsu]){_ATTRIBUTES}>")
 # Tags that part words. A break becomes a space, not a new line, which would end a table's row.
 _PARTING_TAG = re.compile(rf"<(?i:br|hr){_ATTRIBUTES}>|</(?i:td|th)\s*>")
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-_UNSEEN_ELEMENT = re.compile(r"<(?P<name>(?i:script|style))\b[^<>]{0,2000}>.*?</(?P=name)\s*>", re.DOTALL)
+_COMMENT = (re.compile(r"<!--"), re.compile(r"-->"))
+_UNSEEN_ELEMENTS = tuple(
+    (re.compile(rf"<{name}\b", re.IGNORECASE), re.compile(rf"</{name}\s*>", re.IGNORECASE))
+    for name in ("script", "style")
+)
 # Only with its semicolon: `?a=1&copy=2` is a query, not a copyright sign.
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
@@ -36,9 +39,8 @@ _INVISIBLE = re.compile(
     r"\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e007f]"
     r"|(?<![\u2600-\u27bf\ufe0f\U0001f000-\U0001faff])\u200d"
 )
-_TRAILING_SPACE = re.compile(r"[ \t]+(?=\n)")
 _BLANK_LINES = re.compile(r"\n{4,}")
-_EDGES = re.compile(r"\A(?:[ \t]*\n)+|\s+\Z")
+_LEADING_BLANK_LINES = re.compile(r"(?:[ \t]*\n)+")
 
 
 def normalise_text(text: str) -> str:
@@ -49,7 +51,9 @@ def normalise_text(text: str) -> str:
     """
     text = _NEWLINES.sub("\n", text.removeprefix("\ufeff"))
     cleaned = [segment.text if segment.is_code else _normalise_prose(segment.text) for segment in segments(text)]
-    return _EDGES.sub("", "".join(cleaned))
+    whole = "".join(cleaned).rstrip()
+    blank = _LEADING_BLANK_LINES.match(whole)
+    return whole[blank.end() :] if blank else whole
 
 
 def normalise_title(title: str | None) -> str | None:
@@ -70,10 +74,22 @@ def fold(text: str) -> str:
 
 def _normalise_prose(text: str) -> str:
     if "<" in text:
-        text = _UNSEEN_ELEMENT.sub("", _COMMENT.sub("", text))
+        for opens, closes in (_COMMENT, *_UNSEEN_ELEMENTS):
+            text = _without(text, opens, closes)
         text = _TAG.sub("", _PARTING_TAG.sub(" ", text))
     if "&" in text:
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     text = _SPACES.sub(" ", _INVISIBLE.sub("", _NEWLINES.sub("\n", text)))
-    text = unicodedata.normalize("NFC", text)
-    return _BLANK_LINES.sub("\n\n\n", _TRAILING_SPACE.sub("", text))
+    *lines, last = unicodedata.normalize("NFC", text).split("\n")
+    # The last line goes on in the next segment, where its space may part a word from a code span.
+    return _BLANK_LINES.sub("\n\n\n", "\n".join([*(line.rstrip(" \t") for line in lines), last]))
+
+
+def _without(text: str, opens: re.Pattern[str], closes: re.Pattern[str]) -> str:
+    """The text without what stands between the two; one that is never closed stays. Linear, unlike one pattern."""
+    kept = []
+    done = 0
+    while (start := opens.search(text, done)) and (end := closes.search(text, start.end())):
+        kept.append(text[done : start.start()])
+        done = end.end()
+    return "".join([*kept, text[done:]])

@@ -160,9 +160,12 @@ def _entry_file(store: ArtifactStore, key: str) -> Path:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """The uncompressed bytes; whatever shows that the file is damaged or cut off becomes a CrawlError."""
-    import zstandard  # noqa: PLC0415 - only with .zst drops
-
     compression = path.suffix.lower().removeprefix(".")
+    damages: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
+    if compression == "zst":
+        import zstandard  # noqa: PLC0415 - only with .zst drops
+
+        damages = (*damages, zstandard.ZstdError)
     try:
         with path.open("rb") as raw:
             if compression == "gz":
@@ -172,7 +175,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 yield cast(BinaryIO, _WholeZstd(raw))
             else:
                 yield raw
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+    except damages as error:
         raise CrawlError(
             f"{path} is damaged or cut off ({error}). What could be read of it was not taken in, since the rest is "
             "missing. Copy or download the file again."

@@ -79,7 +79,7 @@ def _report(context: StageContext, recorded: RecordedLabels, pairs: _Pairs, num_
     context.log(
         f"{counts.num_labeled} of {num_documents} documents have a label; left out: "
         f"{', '.join(f'{reason} {number}' for reason, number in counts.left_out.items()) or 'none'}. "
-        f"{counts.num_rejected_lines} label lines rejected, {counts.num_labels_without_document} labels without document"
+        f"{counts.num_rejected_lines} label lines rejected, {counts.num_labels_without_document} labels lack a document"
     )
     metrics: dict[str, float] = {
         "num_documents": counts.num_documents,

@@ -4,7 +4,7 @@ Count the corpus's pre-tokens; segment each different one with the base; then ag
 neighbours that occurs most. An inverted index says which words hold a pair, so a merge touches only those, and a
 max-heap with lazy invalidation finds the next pair: a popped count that is no longer true is pushed back corrected.
 
-Cost: counting reads about 2 MB/s; 2,000 merges on 37 MB of text take about 15 s on one core.
+Cost on one core, 31 MB of Korean and English: 12 s to count, 1 s to segment, 8 s for 2,000 merges.
 
 Source: Sennrich et al. 2016 (arXiv 1508.07909), section 3.2, for BPE; Csaki et al. 2023, "Efficiently Adapting
 Pretrained Language Models to New Languages" (arXiv 2311.05741), for why a base's vocabulary is extended.

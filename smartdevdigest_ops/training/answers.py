@@ -3,11 +3,12 @@
     ids     <prompt, at most T - answer> <answer> <end of turn>
     labels  -100 ...                     <answer> <end of turn>
 
-The answer is never cut. One that leaves less than a quarter of T to the prompt is left out, and counted.
+The answer is never cut. One that leaves the document less than an eighth of T is left out, and counted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.contracts import Label
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from smartdevdigest_ops.settings import DigestingSettings
 
 IGNORED = -100
-_LONGEST_ANSWER_SHARE = 0.75
+_LEAST_DOCUMENT_SHARE = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -70,29 +71,26 @@ def build_examples(
 
     Raises:
         TrainingError: the tokenizer has no EOS to end an answer with.
+        PromptError: not even the instruction fits into `sequence_length`.
     """
     if tokenizer.eos_token_id is None:
         raise TrainingError(
             f"{tokenizer.name_or_path}: the tokenizer has no EOS token, so that the model could not learn to end its "
             "answer. Set eos_token in the base model's tokenizer_config.json to the chat template's end of turn."
         )
-    longest = int(sequence_length * _LONGEST_ANSWER_SHARE)
     examples: list[Example] = []
     num_left_out = 0
     for row in rows:
         label = cap_answer(Label.model_validate_json(row["label"]), digesting)
         answer_ids = tokenizer(answer_text(label), add_special_tokens=False, split_special_tokens=True)["input_ids"]
         answer_ids = [*answer_ids, tokenizer.eos_token_id]
-        if len(answer_ids) > longest:
+        build = partial(build_prompt, tokenizer, title=row["title"], language=row["language"])
+        frame = build(content="", max_tokens=sequence_length).token_ids
+        room = sequence_length - len(answer_ids)
+        if room - len(frame) < sequence_length * _LEAST_DOCUMENT_SHARE:
             num_left_out += 1
             continue
-        prompt = build_prompt(
-            tokenizer,
-            title=row["title"],
-            content=row["content"],
-            language=row["language"],
-            max_tokens=sequence_length - len(answer_ids),
-        )
+        prompt = build(content=row["content"], max_tokens=room)
         examples.append(Example(prompt.token_ids, answer_ids))
     return Examples(examples, num_left_out)
 

@@ -64,7 +64,9 @@ def test_an_empty_drop_fails(tmp_path: Path) -> None:
         take_in_drop(path, tmp_path / "out", path.name)
 
 
-def test_the_same_drop_is_byte_identical_wherever_its_file_lies(tmp_path: Path, run: Any, ci_settings: Settings) -> None:
+def test_the_same_drop_is_byte_identical_wherever_its_file_lies(
+    tmp_path: Path, run: Any, ci_settings: Settings
+) -> None:
     sample = PROJECT_DIR / "data" / "sample" / "drops" / "2026-10-19_sample.jsonl"
     versions = []
     for name in ("one", "two"):

@@ -195,7 +195,7 @@ def test_labels_are_valid_only_if_each_is_its_own_documents(sample_labels: dict[
     label = next(iter(sample_labels.values()))
     assert check_valid({"train": [row(label)]}).passed
     assert not check_valid({"train": [row(label, url="https://example.org/other")]}).passed
-    broken = check_valid({"train": [row(label, label="{}")]})
+    broken = check_valid({"train": [row(label) | {"label": "{}"}]})
     assert not broken.passed
     assert label.url in broken.message
 

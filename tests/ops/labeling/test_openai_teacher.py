@@ -110,7 +110,7 @@ def test_an_endpoint_that_stays_busy_ends_the_run_with_what_was_bought_kept(
     make_teacher().answer_all(rows(1))
     teacher_server.replies.clear()
     teacher_server.reply({"error": {"message": "slow down"}}, status=429, headers=AT_ONCE)
-    with pytest.raises(LabelingError, match="RateLimitError: .*slow down.* next run continues"):
+    with pytest.raises(LabelingError, match=r"RateLimitError: .*slow down.* next run continues"):
         make_teacher(max_retries=1).answer_all(rows(2))
     assert make_teacher().bill(rows(2)).num_cached == 1
 
@@ -119,10 +119,10 @@ def test_a_refused_key_is_a_clear_error_without_the_key(
     make_teacher: Any, teacher_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     teacher_server.reply({"error": {"message": f"Incorrect API key provided: {KEY}"}}, status=401)
-    with caplog.at_level(logging.DEBUG), pytest.raises(LabelingError, match="refused the key in TEACHER_KEY") as caught:
+    with caplog.at_level(logging.INFO), pytest.raises(LabelingError, match="refused the key in TEACHER_KEY") as caught:
         make_teacher().answer_all(rows(3))
     assert KEY not in str(caught.value)
-    assert KEY not in caplog.text.replace(f"Incorrect API key provided: {KEY}", "")
+    assert KEY not in caplog.text
 
 
 def test_an_error_that_repeats_the_key_is_shown_without_it(make_teacher: Any, teacher_server: Any) -> None:

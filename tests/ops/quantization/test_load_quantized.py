@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from smartdevdigest_ops.quantization.errors import QuantizationError
 from smartdevdigest_ops.quantization.load import dequantize, load_for_inference, read_dense_state
@@ -18,6 +17,8 @@ def pack(codes: list[int], bits: int) -> int:
 
 @pytest.mark.parametrize("minus_one", [True, False])
 def test_a_weight_packed_by_hand_is_unpacked_exactly(minus_one: bool) -> None:
+    import torch
+
     # 8 inputs in 2 groups of 4, 8 outputs; code of input i, output o is (i + o) % 16; zero 8 then 0; scales 0.5 then 2.
     qweight = torch.tensor([[pack([(i + o) % 16 for i in range(8)], 4) for o in range(8)]], dtype=torch.int32)
     zero_words = [pack([8] * 8, 4), pack([0] * 8, 4)]
@@ -32,6 +33,8 @@ def test_a_weight_packed_by_hand_is_unpacked_exactly(minus_one: bool) -> None:
 
 
 def test_inputs_follow_their_group_index_not_their_position() -> None:
+    import torch
+
     qweight = torch.full((1, 8), pack([9] * 8, 4), dtype=torch.int32)
     qzeros = torch.full((2, 1), pack([8] * 8, 4), dtype=torch.int32)
     scales = torch.tensor([[1.0] * 8, [3.0] * 8], dtype=torch.float16)
@@ -41,6 +44,8 @@ def test_inputs_follow_their_group_index_not_their_position() -> None:
 
 
 def test_eight_bit_codes_are_unsigned() -> None:
+    import torch
+
     qweight = torch.tensor([[pack([255, 0, 128, 1], 8)] * 4], dtype=torch.int32)
     qzeros = torch.tensor([[pack([128] * 4, 8)]], dtype=torch.int64).to(torch.int32)
     scales, g_idx = torch.ones(1, 4, dtype=torch.float16), torch.zeros(4, dtype=torch.int32)
@@ -49,6 +54,7 @@ def test_eight_bit_codes_are_unsigned() -> None:
 
 
 def test_unpacked_weights_equal_those_of_gptqmodels_own_kernel_bit_for_bit(tiny_quantized: Path) -> None:
+    import torch
     from transformers import AutoModelForCausalLM, GPTQConfig
 
     state = read_dense_state(tiny_quantized, torch.float16)
@@ -66,6 +72,8 @@ def test_unpacked_weights_equal_those_of_gptqmodels_own_kernel_bit_for_bit(tiny_
 def test_a_quantized_directory_becomes_a_dense_model_near_the_original(
     tiny_base_model: Path, tiny_quantized: Path
 ) -> None:
+    import torch
+
     dense = load_for_inference(tiny_quantized, device="cpu", dtype=torch.float32)
     original = load_for_inference(tiny_base_model, device="cpu", dtype=torch.float32)
     ids = torch.arange(40, 80).unsqueeze(0)
@@ -79,10 +87,13 @@ def test_a_quantized_directory_becomes_a_dense_model_near_the_original(
 
 
 def test_a_plain_directory_loads_as_it_is_in_the_type_asked_for(tiny_base_model: Path) -> None:
+    import torch
+
     assert load_for_inference(tiny_base_model, device="cpu", dtype=torch.bfloat16).dtype == torch.bfloat16
 
 
 def test_a_layer_without_its_scales_is_refused_by_name(tiny_quantized: Path, tmp_path: Path) -> None:
+    import torch
     from safetensors.torch import load_file, save_file
 
     broken = shutil.copytree(tiny_quantized, tmp_path / "broken")
@@ -97,6 +108,8 @@ def test_a_layer_without_its_scales_is_refused_by_name(tiny_quantized: Path, tmp
     ("change", "message"), [({"quant_method": "awq"}, "'awq'"), ({"bits": 3}, "3 bits"), ({"bits": None}, "None bits")]
 )
 def test_another_quantization_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    import torch
+
     quantization = {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq"} | change
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": quantization}))
     with pytest.raises(QuantizationError, match=message):
@@ -104,5 +117,7 @@ def test_another_quantization_is_refused(tmp_path: Path, change: dict[str, objec
 
 
 def test_a_directory_without_a_configuration_is_refused(tmp_path: Path) -> None:
+    import torch
+
     with pytest.raises(QuantizationError, match="no Hugging Face model directory"):
         load_for_inference(tmp_path, device="cpu", dtype=torch.float32)

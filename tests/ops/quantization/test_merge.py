@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from smartdevdigest_ops.quantization.checks import check_merge
 from smartdevdigest_ops.quantization.errors import QuantizationError
@@ -15,6 +14,7 @@ from smartdevdigest_ops.quantization.merge import MergeReport, merge_adapter
 def test_the_merged_model_answers_as_the_adapted_one_and_not_as_m1(
     tiny_base_model: Path, tiny_adapter: Path, tmp_path: Path
 ) -> None:
+    import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

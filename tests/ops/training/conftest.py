@@ -73,7 +73,7 @@ def fill_store(
             "title": record.title,
             "content": record.content,
         }
-        for index, record in enumerate(sample_documents)
+        for index, record in enumerate(sample_documents[::3])
     ]
     pairs = [row | {"label": sample_labels[row["url"]].model_dump_json()} for row in rows]
 

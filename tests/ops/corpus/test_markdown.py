@@ -1,0 +1,57 @@
+"""Markdown cut into prose and code."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smartdevdigest_ops.corpus.markdown import prose, prose_lines, segments
+
+
+def code_of(text: str) -> list[str]:
+    return [segment.text for segment in segments(text) if segment.is_code]
+
+
+def test_fences_and_spans_are_code_and_the_rest_is_prose() -> None:
+    text = "See `a b`:\n\n```py\nx = '`'\n```\nend"
+    assert code_of(text) == ["`a b`", "```py\nx = '`'\n```\n"]
+    assert prose(text) == "See  :\n\n end"
+
+
+def test_a_fence_closes_only_with_its_own_kind_and_length() -> None:
+    assert code_of("````\n```\n~~~~\n````\nafter") == ["````\n```\n~~~~\n````\n"]
+    assert code_of("~~~\n```\n~~~\nafter") == ["~~~\n```\n~~~\n"]
+
+
+def test_an_unclosed_fence_runs_to_the_end() -> None:
+    assert code_of("text\n```\nx\n\ny") == ["```\nx\n\ny"]
+
+
+def test_fences_inside_lists_and_quotes_are_code() -> None:
+    assert code_of("1. Do:\n\n       ```\n       x\n       ```\n") == ["       ```\n       x\n       ```\n"]
+    assert code_of("> ```\n> x\n> ```\n") == ["> ```\n> x\n> ```\n"]
+    assert code_of("- ```\n  x\n  ```\n") == ["- ```\n  x\n  ```\n"]
+
+
+def test_spans_pair_equal_runs_within_a_paragraph_only() -> None:
+    assert code_of("a `` x ` y `` b") == ["`` x ` y ``"]
+    assert code_of("a ` b\n\nc ` d") == []
+    assert code_of(r"a \` b ` c") == []
+
+
+def test_indented_code_is_code_outside_lists_only() -> None:
+    assert code_of("text\n\n    x = 1\n    y = 2\nend") == ["    x = 1\n    y = 2\n"]
+    assert code_of("- item\n\n    still the item\n") == []
+    assert code_of("text\n    wrapped line\n") == []
+
+
+def test_lines_of_prose_keep_their_spans_but_no_blocks() -> None:
+    assert prose_lines("a `x` b\n---\n```\ncode\n```\n  c  ") == ["a `x` b", "c"]
+
+
+@given(st.text(alphabet="`~ >\n-1.a\t\\가", max_size=60))
+def test_joining_the_segments_gives_the_text_back(text: str) -> None:
+    assert "".join(segment.text for segment in segments(text)) == text
+
+
+def test_a_page_of_unpaired_backticks_takes_no_quadratic_time() -> None:
+    text = " ".join("`" * (1 + n % 500) for n in range(20_000))
+    assert "".join(segment.text for segment in segments(text)) == text
