@@ -21,7 +21,7 @@ _MEBIBYTE = 1024 * 1024
 class ComputeResource(dg.ConfigurableResource):
     """Device, precision and threads of the stages that compute on tensors; `settings` where left at its default."""
 
-    device: Literal["settings", "auto", "cuda", "mps", "cpu"] = Field(default="settings", description="auto: cuda, mps, cpu.")
+    device: Literal["settings", "auto", "cuda", "mps", "cpu"] = Field(default="settings")
     precision: Literal["settings", "auto", "float32", "bfloat16"] = Field(default="settings")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: as in the settings.")
 
@@ -109,7 +109,10 @@ class StageRunner(dg.ConfigurableResource):
             **self.compute.readings(making),
         }
         for name, note in making.notes.items():
-            metadata[name] = dg.MetadataValue.md(note) if isinstance(note, str) else dg.MetadataValue.json(note)
+            if name == "report_html":
+                metadata[name] = dg.MetadataValue.url((path / str(note)).as_uri())
+            else:
+                metadata[name] = dg.MetadataValue.md(note) if isinstance(note, str) else dg.MetadataValue.json(note)
         return dg.MaterializeResult(
             metadata=metadata,
             data_version=dg.DataVersion(making.version),

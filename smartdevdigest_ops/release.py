@@ -64,6 +64,20 @@ def read_release(artifact: Artifact) -> dict[str, Any]:
     return release
 
 
+def released_model(store: ArtifactStore) -> Artifact:
+    """The quantized model that is served.
+
+    Raises:
+        ReleaseError: nothing was released yet.
+    """
+    release = store.current("release")
+    if release is None:
+        raise ReleaseError(
+            f"There is no release in {store.root} yet. `smartdevdigest run` makes one, or --model DIR names a model."
+        )
+    return store.open("quantized_model", str(read_release(release)["quantized_model"]))
+
+
 def compared_figures(report: Mapping[str, Any], fields: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """The candidate's figures of `fields` in a report, per language.
 

@@ -4,17 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from smartdevdigest_ops.contracts.digest import Digest
 from smartdevdigest_ops.contracts.document import CrawlRecord
 from smartdevdigest_ops.contracts.label import Label
 
 SCHEMA_DIR = Path(__file__).parent / "schemas"
-CONTRACTS = {"crawl_record": CrawlRecord, "label": Label, "digest": Digest}
+CONTRACTS: dict[str, type[BaseModel]] = {"crawl_record": CrawlRecord, "label": Label, "digest": Digest}
 
 
 def json_schema(name: str) -> dict[str, Any]:
     """JSON Schema (2020-12) of one contract, by its name in `CONTRACTS`."""
-    schema = CONTRACTS[name].model_json_schema()
+    schema: dict[str, Any] = CONTRACTS[name].model_json_schema()
     if name == "crawl_record":
         # The model keeps unknown keys aside in `extra`; on the wire they are simply allowed.
         schema["additionalProperties"] = True

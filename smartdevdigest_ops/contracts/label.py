@@ -23,7 +23,7 @@ class DifficultyFactors(BaseModel):
 
     def score(self) -> float:
         """Mean of the factors that are not null, to one decimal."""
-        values = [value for name in FACTOR_NAMES if (value := getattr(self, name)) is not None]
+        values: list[int] = [value for name in FACTOR_NAMES if (value := getattr(self, name)) is not None]
         return round(sum(values) / len(values), 1)
 
 
