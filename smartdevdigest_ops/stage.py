@@ -216,10 +216,11 @@ def plan_stage(name: str, settings: Settings, partition: str | None = None) -> S
             artifact = store.open(upstream, inputs[upstream])
             entry = artifact.files.get(pattern.format(partition=partition))
             deciding[upstream] = entry["sha256"] if entry else None
-    outside = {}
+    outside: dict[str, str] = {}
     if stage.outside_files is not None:
-        files = stage.outside_files(settings, store, partition)
-        outside = {f"file:{file.name}": file_sha256(file) for file in files}
+        for file in stage.outside_files(settings, store, partition):
+            same_name = sum(name.partition("#")[0] == f"file:{file.name}" for name in outside)
+            outside[f"file:{file.name}" + (f"#{same_name + 1}" if same_name else "")] = file_sha256(file)
     fingerprint = content_hash(
         canonical_json(
             {

@@ -28,8 +28,9 @@ from smartdevdigest_ops.settings import CorpusSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Raise it when the code of this module, or what it calls, prepares the same record differently.
-_VERSION = "1"
+# Raise it when the code of this module, or what it calls, prepares the same record differently; it is part of the code
+# version of cleaned_corpus.
+PREPARE_VERSION = "1"
 _DECIDING_SETTINGS = (
     *("min_characters", "min_letter_share", "max_repeated_line_share"),
     *("shingle_characters", "minhash_permutations", "minhash_bands"),
@@ -41,7 +42,7 @@ def prepared_name(raw_version: str, settings: CorpusSettings) -> str:
     """File name of a drop's prepared rows: the hash of all that decides them."""
     deciding = {
         "raw_crawl": raw_version,
-        "code": _VERSION,
+        "code": PREPARE_VERSION,
         "settings": {name: getattr(settings, name) for name in _DECIDING_SETTINGS},
         "packages": {name: metadata.version(name) for name in ("py3langid", "rensa")},
     }

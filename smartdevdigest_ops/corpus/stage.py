@@ -11,7 +11,7 @@ from smartdevdigest_ops.corpus.clean import (
     reasons_table,
     write_corpus,
 )
-from smartdevdigest_ops.corpus.prepare import PreparedDrops, prepare_drop, prepared_name
+from smartdevdigest_ops.corpus.prepare import PREPARE_VERSION, PreparedDrops, prepare_drop, prepared_name
 from smartdevdigest_ops.corpus.snapshot import check_disjoint, check_filled, write_snapshot
 from smartdevdigest_ops.corpus.split import read_pinned
 from smartdevdigest_ops.settings import Settings, resolve_path
@@ -93,7 +93,7 @@ STAGES = (
     Stage(
         name="cleaned_corpus",
         make=_clean,
-        code_version="1",
+        code_version=f"1.{PREPARE_VERSION}",
         inputs=("raw_crawl",),
         settings=("corpus", "data.valid_path", "data.test_path"),
         outside_files=_outside_files,

@@ -10,9 +10,9 @@ The GPTQ layout (arXiv 2210.17323; on disk as AutoGPTQ introduced it) holds for 
 
     weight[o, i] = scales[g, o] * (code[i, o] - zero[g, o]),  g = g_idx[i]
 
-Kernels unpack this on every forward, which on a CPU costs more than the matrix product (measured: generation is many
-times slower than dense). Here it is unpacked once, by the formula alone: a machine without gptqmodel evaluates the
-very weights that are served.
+Kernels unpack this on every forward, which on a CPU costs more than the matrix product. Here it is unpacked once, by
+the formula alone, so that a machine without gptqmodel evaluates the weights that are served (in float16 bit for bit
+those of gptqmodel's kernel; in float32 without its rounding).
 """
 
 import json

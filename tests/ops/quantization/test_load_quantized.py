@@ -61,12 +61,15 @@ def test_unpacked_weights_equal_those_of_gptqmodels_own_kernel_bit_for_bit(tiny_
     packed = AutoModelForCausalLM.from_pretrained(
         tiny_quantized, dtype=torch.float16, quantization_config=GPTQConfig(bits=4, backend="torch")
     )
-    compared = 0
-    for name, module in packed.named_modules():
-        if hasattr(module, "dequantize_weight"):
-            assert torch.equal(module.dequantize_weight().T, state[f"{name}.weight"]), name
-            compared += 1
-    assert compared == 14  # 2 layers of q, k, v, o, gate, up and down
+    layers = {name: module for name, module in packed.named_modules() if hasattr(module, "dequantize_weight")}
+    with torch.compiler.set_stance("force_eager"):  # gptqmodel compiles its kernels, which takes seconds
+        different = [
+            name
+            for name, layer in layers.items()
+            if not torch.equal(layer.dequantize_weight().T, state[f"{name}.weight"])
+        ]
+    assert different == []
+    assert len(layers) == 14  # 2 layers of q, k, v, o, gate, up and down
 
 
 def test_a_quantized_directory_becomes_a_dense_model_near_the_original(
