@@ -197,7 +197,7 @@ class QuantizationSettings(Section):
     )
     calibration_tokens: int = Field(512, gt=15, description="Tokens per calibration sequence at most.")
     comparison_documents: int = Field(
-        8, gt=0, description="Validation documents per language that are compared before and after."
+        4, gt=0, description="Validation documents per language that are compared before and after."
     )
     max_bits_per_byte_increase: float = Field(
         0.25, gt=0, description="Gate: most loss per language against the unquantized model."

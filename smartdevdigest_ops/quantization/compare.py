@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 NUM_NEW_TOKENS = 48
 # Documents whose beginnings are continued by generation, per language: each costs seconds on a CPU.
 _NUM_PROMPTS = 2
-_MAX_TEXT_CHARACTERS = 2000
-_MAX_PROMPT_CHARACTERS = 600
+# A window of Korean at two tokens per character; more of one document says less than another document.
+_MAX_TEXT_CHARACTERS = 600
+_MAX_PROMPT_CHARACTERS = 300
 _MIN_JUDGED_TOKENS = 8
 # Share of the most frequent token. Prose and JSON of 48 tokens stay below 0.25 (quotes, commas); one token repeated is
 # 1. Between the two bounds a text is neither held against the quantized model nor for it.

@@ -25,7 +25,7 @@ from smartdevdigest_ops.training.answers import (
     only_batch,
 )
 from smartdevdigest_ops.training.errors import TrainingError
-from smartdevdigest_ops.training.m1 import MIN_STEPS_TO_JUDGE, last_quarter
+from smartdevdigest_ops.training.m1 import last_quarter
 from smartdevdigest_ops.training.trainer import TrainingData, TrainingRun, train
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# Shorter runs are plumbing tests.
+MIN_STEPS_TO_JUDGE = 8
 # Part names of modules that read or write the vocabulary, in the architectures of the base models tried.
 _VOCABULARY_MODULES = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")
 

@@ -71,9 +71,11 @@ def test_two_runs_give_the_same_bytes_and_none_names_this_machine(
         assert str(tmp_path.parent) not in path.read_text(encoding="utf-8"), path.name
 
 
-def test_a_loss_that_does_not_fall_fails_the_check_from_eight_steps_on() -> None:
-    assert check_loss(run_of([4.0, 3.9, 3.0, 3.0, 3.0, 3.0, 2.0, 1.9])).passed
-    assert not check_loss(run_of([2.0, 2.0, 3.0, 3.0, 3.0, 3.0, 4.0, 4.0])).passed
+def test_a_loss_that_does_not_fall_fails_the_check_from_twenty_four_steps_on() -> None:
+    falling = [4.0 - step / 10 for step in range(24)]
+    assert check_loss(run_of(falling)).passed
+    assert not check_loss(run_of(falling[::-1])).passed
+    assert check_loss(run_of(falling[::-1][:23])).passed
     assert check_loss(run_of([2.0, 4.0])).passed
     assert not check_loss(run_of([2.0, float("nan")])).passed
 
