@@ -1,5 +1,6 @@
 # make run, make test and make ui each set up what they need; see README.md.
 PROFILE ?= sample
+PORT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
 # The first of these that is 3.11 or 3.12 (a name on PATH may be a shim that does not run).
@@ -18,13 +19,14 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
 ui: $(VENV)/.installed
-	$(BIN)/smartdevdigest ui --profile $(PROFILE)
+	$(BIN)/smartdevdigest ui --profile $(PROFILE) --port $(PORT)
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and none was found; set PYTHON=/path/to/python3.11"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
+	@echo "installing torch (on Linux with its CUDA libraries where the index offers them), then requirements.lock"
 	$(BIN)/python -m pip install --quiet -c requirements.lock $(TORCH)
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
@@ -46,4 +48,4 @@ lock: $(VENV)/.installed
 		pyproject.toml config/torch-dependencies.in --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) store build *.egg-info
+	rm -rf $(VENV) build *.egg-info   # not store/: it holds what was trained

@@ -14,6 +14,7 @@ from smartdevdigest_assets.partitions import DROPS
 from smartdevdigest_assets.project import SETTINGS
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.crawl.drops import list_drops, register_drop
+from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.settings import resolve_path
 
 _PARTITIONED = dg.AssetSelection.assets("raw_crawl", "digests")
@@ -32,6 +33,8 @@ digest_drop = dg.define_asset_job(
 
 # A file that was written to a moment ago may still be growing.
 _SETTLED_SECONDS = 5.0
+# Per tick; a sensor's tick times out after 60 s, and a slow disk reads some 100 MB/s.
+_MAX_HASHED_BYTES = 2 * 1024**3
 
 
 @dg.sensor(job=ingest_drop, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.STOPPED)
@@ -45,6 +48,7 @@ def new_drops(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     store = ArtifactStore(SETTINGS.store_dir)
     cursor: dict[str, list[int | str | None]] = {}
     keys: list[str] = []
+    hashed_bytes = 0
     for path, size, mtime_ns in _files(resolve_path(SETTINGS.data.incoming_path)):
         before = seen.get(path.name)
         if before is None or before[:2] != [size, mtime_ns] or time.time() - mtime_ns / 1e9 < _SETTLED_SECONDS:
@@ -52,7 +56,17 @@ def new_drops(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             continue
         key = before[2]
         if not isinstance(key, str):
-            key = register_drop(store, path)
+            if hashed_bytes > _MAX_HASHED_BYTES:
+                cursor[path.name] = before
+                continue  # the next tick goes on here; a tick that times out would keep nothing
+            try:
+                key = register_drop(store, path)
+            except (OSError, UserError) as error:
+                # One unreadable file holds nobody else up; it is tried again at every tick.
+                context.log.warning(f"{path.name} is passed over: {error}")
+                cursor[path.name] = before
+                continue
+            hashed_bytes += size
             keys.append(key)
         cursor[path.name] = [size, mtime_ns, key]
     return dg.SensorResult(

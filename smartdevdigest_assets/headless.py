@@ -4,15 +4,18 @@ Drops are taken in one by one, then every asset that is not up to date is materi
 drop is digested. What is up to date is decided by fingerprints in the artifact store, so a second run starts nothing.
 """
 
+import os
+import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+import psutil
 
 from smartdevdigest_assets.definitions import defs
 from smartdevdigest_assets.instance import prepare_dagster_home
@@ -20,14 +23,32 @@ from smartdevdigest_assets.partitions import DROPS
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.crawl.drops import list_drops, register_drop
 from smartdevdigest_ops.errors import UserError
-from smartdevdigest_ops.settings import Settings
+from smartdevdigest_ops.settings import Settings, resolve_path
 from smartdevdigest_ops.stage import get_stage, is_fresh
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
+# Tag of a headless run: host and process that executes it. No daemon watches over such a run.
+_PROCESS_TAG = "smartdevdigest/process"
+
+
 class RunFailed(UserError):
-    """An asset failed, or one of its blocking checks did."""
+    """An asset refused its input (exit code 2), or an asset or one of its blocking checks failed (1)."""
+
+    def __init__(self, reasons: Sequence[str], run_id: str, exit_code: int) -> None:
+        super().__init__(
+            "The run stopped, and nothing downstream of the failure was made:\n  "
+            + "\n  ".join(reasons)
+            + f"\nWhat was finished stays in the store; the run is {run_id} in the UI (`smartdevdigest ui`)."
+        )
+        self.reasons = tuple(reasons)
+        self.exit_code = exit_code
+
+    @property
+    def is_gate_refusal(self) -> bool:
+        """Whether nothing failed but the release gate."""
+        return all(reason.startswith("check gate_passes of release:") for reason in self.reasons)
 
 
 @dataclass(frozen=True)
@@ -50,68 +71,87 @@ def dagster_instance(store_dir: Path) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def run_graph(settings: Settings, drops: Sequence[Path], selection: str | None = None) -> Outcome:
-    """Bring the selected assets up to date, from the drops to the digests of the newest one.
+def run_graph(
+    settings: Settings, new_drops: Sequence[Path], held_out: Sequence[Path] = (), selection: str | None = None
+) -> Outcome:
+    """Bring the selected assets up to date, from the drops to the digests of the newest of `new_drops`.
+
+    `held_out` are the files of `data.valid_path` and `data.test_path`: taken in too, never digested for themselves.
 
     Raises:
-        RunFailed: an asset or a blocking check failed; what was finished stays and is found by the next run.
+        RunFailed: an asset or a blocking check failed; what was finished stays and is found by the next run. A
+            candidate that the release gate refused is told after the old release has digested the drop.
     """
     started = time.perf_counter()
+    refused: RunFailed | None = None
+    drops = [*new_drops, *held_out]
     store = ArtifactStore(settings.store_dir)
     chosen = _resolve(selection)
     # Pipes warns at every stage of an attribute of its own that is in preview.
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     with dagster_instance(settings.store_dir) as instance:
+        _end_abandoned_runs(instance)
         keys = [register_drop(store, path) for path in drops]
         instance.add_dynamic_partitions(str(DROPS.name), keys)
         made: list[str] = []
-        up_to_date = 0
-        for key, path in zip(keys, drops, strict=True):
-            if "raw_crawl" not in chosen:
-                break
-            if is_fresh("raw_crawl", settings, key):
-                up_to_date += 1
-                continue
-            print(f"[raw_crawl] drop {path.name} is partition {key}", file=sys.stderr, flush=True)
-            _execute(instance, "ingest_drop", ["raw_crawl"], key)
-            made.append(f"raw_crawl[{key}]")
+        bad_drops: list[RunFailed] = []
+        if "raw_crawl" in chosen:
+            made, bad_drops = _take_in(instance, settings, dict(zip(keys, drops, strict=True)))
+        good = [(path.name, key) for path, key in zip(new_drops, keys, strict=False) if _is_taken_in(store, key)]
+        if bad_drops and not good:
+            raise bad_drops[0]
+        up_to_date = len(set(keys)) - len(made) - len(bad_drops) if "raw_crawl" in chosen else 0
         whole = [name for name in _topological_order() if name in chosen and not get_stage(name).partitioned]
         stale = _stale_or_below(whole, settings)
         up_to_date += len(whole) - len(stale)
         if stale:
             print(f"[run] to be brought up to date: {', '.join(stale)}", file=sys.stderr, flush=True)
-            _execute(instance, "refresh", stale)
+            refused = _refresh(instance, stale, store)
             made += stale
-        newest = max(zip(drops, keys, strict=True), key=lambda pair: pair[0].name)[1]
+        newest = max(good)[1] if good else keys[0]
         if "digests" in chosen:
             if is_fresh("digests", settings, newest):
                 up_to_date += 1
             else:
                 _execute(instance, "digest_drop", ["digests"], newest)
                 made.append(f"digests[{newest}]")
+        if refused is not None:
+            raise refused
+        if bad_drops:
+            raise bad_drops[0]
     return Outcome(tuple(made), up_to_date, newest, time.perf_counter() - started)
 
 
 def drops_of(settings: Settings, given: Sequence[Path]) -> list[Path]:
-    """The drops to take in: those given, or all of `data.train_path`; and the fixed held-out files either way.
+    """The drops to take in: those given, or all of `data.train_path`.
 
     Raises:
         UserError: a file is not there, or nothing matches.
     """
-    drops = list(given)
-    for path in drops:
+    for path in given:
         if not path.is_file():
             raise UserError(f"{path} is not a file. Give a drop of crawl records (.jsonl, .jsonl.gz, .json, .parquet).")
+    drops = list(given) or list_drops(settings.data.train_path)
     if not drops:
-        drops = list_drops(settings.data.train_path)
-        if not drops:
-            raise UserError(
-                f"data.train_path = {settings.data.train_path!r} matches no drop, so there is nothing to learn from. "
-                "Put a file of crawl records there, set data.train_path, or give --drop FILE."
-            )
-    for pattern in (settings.data.valid_path, settings.data.test_path):
-        drops += [path for path in list_drops(pattern) if path not in drops] if pattern else []
+        raise UserError(
+            f"data.train_path = {settings.data.train_path!r} matches no drop, so there is nothing to learn from. "
+            "Put a file of crawl records there, set data.train_path, or give --drop FILE."
+        )
     return drops
+
+
+def held_out_of(settings: Settings) -> list[Path]:
+    """The files of `data.valid_path` and `data.test_path`, where they are set.
+
+    Raises:
+        UserError: one of them is not there.
+    """
+    named = {"valid_path": settings.data.valid_path, "test_path": settings.data.test_path}
+    files = {name: resolve_path(path) for name, path in named.items() if path}
+    for name, file in files.items():
+        if not file.is_file():
+            raise UserError(f"data.{name} is {file}, which is not a file: nothing would be held out. Correct the path.")
+    return list(files.values())
 
 
 def _resolve(selection: str | None) -> set[str]:
@@ -143,6 +183,52 @@ def _stale_or_below(names: Sequence[str], settings: Settings) -> list[str]:
     return stale
 
 
+def _take_in(
+    instance: dg.DagsterInstance, settings: Settings, drops: Mapping[str, Path]
+) -> tuple[list[str], list[RunFailed]]:
+    """(partitions made, failures of drops that were refused). A refused drop costs the others nothing."""
+    made, failures = [], []
+    for key, path in drops.items():
+        if is_fresh("raw_crawl", settings, key):
+            continue
+        print(f"[raw_crawl] drop {path.name} is partition {key}", file=sys.stderr, flush=True)
+        try:
+            _execute(instance, "ingest_drop", ["raw_crawl"], key)
+        except RunFailed as failure:
+            # No partition is left behind that the corpus would wait for.
+            instance.delete_dynamic_partition(str(DROPS.name), key)
+            print(f"[raw_crawl] {path.name} is left out: {failure.reasons[0]}", file=sys.stderr, flush=True)
+            failures.append(failure)
+        else:
+            made.append(f"raw_crawl[{key}]")
+    return made, failures
+
+
+def _is_taken_in(store: ArtifactStore, key: str) -> bool:
+    return store.current_making("raw_crawl", key) is not None
+
+
+def _end_abandoned_runs(instance: dg.DagsterInstance) -> None:
+    """End the runs of headless processes that were killed: they would hold their pool slot for ever."""
+    unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED])
+    for run in instance.get_runs(unfinished):
+        host, _, process = run.tags.get(_PROCESS_TAG, "").rpartition(":")
+        if host == socket.gethostname() and not psutil.pid_exists(int(process)):
+            instance.report_run_failed(run, "The process of this run was killed.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _refresh(instance: dg.DagsterInstance, assets: Sequence[str], store: ArtifactStore) -> RunFailed | None:
+    """Run the assets; a refusal by the release gate is returned where an older release goes on serving."""
+    try:
+        _execute(instance, "refresh", assets)
+    except RunFailed as failure:
+        if store.current("release") is not None and failure.is_gate_refusal:
+            return failure
+        raise
+    return None
+
+
 def _execute(instance: dg.DagsterInstance, job: str, assets: Sequence[str], partition: str | None = None) -> None:
     result = defs.resolve_job_def(job).execute_in_process(
         instance=instance,
@@ -150,22 +236,21 @@ def _execute(instance: dg.DagsterInstance, job: str, assets: Sequence[str], part
         partition_key=partition,
         run_config=_QUIET,
         raise_on_error=False,
+        tags={_PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
     )
     if result.success:
         return
-    reasons = [
+    failed_checks = [
         f"check {check.check_name} of {check.asset_key.to_user_string()}: {check.description}"
         for check in result.get_asset_check_evaluations()
         if not check.passed and check.blocking
     ]
+    refusals, crashes = [], []
     for event in result.get_step_failure_events():
         failure = event.step_failure_data
         if failure.user_failure_data is not None and failure.user_failure_data.description:
-            reasons.append(f"{event.step_key}: {failure.user_failure_data.description}")
-        elif not reasons and failure.error is not None:
-            reasons.append(f"{event.step_key}: {failure.error.to_string()}")
-    raise RunFailed(
-        "The run stopped, and nothing downstream of the failure was made:\n  "
-        + "\n  ".join(reasons)
-        + f"\nWhat was finished stays in the store; the run is {result.run_id} in the UI (`smartdevdigest ui`)."
-    )
+            refusals.append(f"{event.step_key}: {failure.user_failure_data.description}")
+        elif not failed_checks and failure.error is not None:
+            crashes.append(f"{event.step_key}: {failure.error.to_string()}")
+    exit_code = 2 if refusals and not failed_checks and not crashes else 1
+    raise RunFailed([*failed_checks, *refusals, *crashes], result.run_id, exit_code)

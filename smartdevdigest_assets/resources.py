@@ -1,5 +1,6 @@
 """The resources: what to compute with, and where stages run."""
 
+import os
 import sys
 import tempfile
 import time
@@ -13,7 +14,15 @@ from pydantic import Field
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.settings import Settings, load_settings
-from smartdevdigest_ops.stage import ERROR_SUFFIX, StageSpec, get_stage, plan_stage, run_stage
+from smartdevdigest_ops.stage import (
+    ERROR_SUFFIX,
+    PARENT_VARIABLE,
+    StageSpec,
+    find_making,
+    get_stage,
+    plan_stage,
+    run_stage,
+)
 
 _MEBIBYTE = 1024 * 1024
 
@@ -65,7 +74,7 @@ class StageRunner(dg.ConfigurableResource):
             spec = plan_stage(name, self.compute.over(load_settings()), partition)
             store = ArtifactStore(Settings.model_validate(spec.settings).store_dir)
             print(f"[{name}] started", file=sys.stderr, flush=True)
-            if get_stage(name).own_process and store.making(name, spec.fingerprint, partition) is None:
+            if get_stage(name).own_process and find_making(spec, store) is None:
                 made = self._run_in_own_process(context, spec)
             else:
                 _, made = run_stage(spec, lambda line: _log(context, name, line))
@@ -78,6 +87,10 @@ class StageRunner(dg.ConfigurableResource):
         print(
             f"[{name}] {'made' if made else 'found'} {making.version} in {seconds:.1f} s", file=sys.stderr, flush=True
         )
+        for check in making.checks:
+            if not check["passed"]:
+                kind = "failed" if check["blocking"] else "warning"
+                print(f"[{name}] {kind}: check {check['name']}: {check['message']}", file=sys.stderr, flush=True)
         return self._result(making, store, made=made)
 
     def _run_in_own_process(self, context: dg.AssetExecutionContext, spec: StageSpec) -> bool:
@@ -85,7 +98,7 @@ class StageRunner(dg.ConfigurableResource):
             spec_path = Path(directory) / f"{spec.stage}.json"
             spec.write(spec_path)
             # A stage that Dagster's step no longer waits for must not go on computing beside its retry.
-            environment: Mapping[str, str] = {"SMARTDEVDIGEST_DIE_WITH_PARENT": "1"}
+            environment: Mapping[str, str] = {PARENT_VARIABLE: str(os.getpid())}
             try:
                 completed = dg.PipesSubprocessClient().run(
                     context=context,

@@ -12,10 +12,12 @@ A making's fingerprint is the hash of everything that decides it (code, settings
 never made twice.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from smartdevdigest_ops.errors import UserError
 
 MANIFEST = "manifest.json"
 _ID_CHARACTERS = 16
+_HOST = socket.gethostname().replace(".", "-")
 
 
 class ArtifactError(UserError):
@@ -70,6 +73,13 @@ class Artifact:
     path: Path
     files: Mapping[str, Mapping[str, Any]]
     """Relative path -> {"sha256", "bytes"}."""
+
+    def is_complete(self) -> bool:
+        """Whether every file is there in its size: what can be told without reading them (`problems` reads)."""
+        try:
+            return all((self.path / name).stat().st_size == entry["bytes"] for name, entry in self.files.items())
+        except OSError:
+            return False
 
     def problems(self) -> list[str]:
         """What differs from the manifest, file by file; empty when every byte is as published."""
@@ -133,15 +143,23 @@ class ArtifactStore:
         path = self._home(asset, partition) / "makings" / f"{fingerprint}.json"
         if not path.is_file():
             return None
-        making = Making(**json.loads(path.read_text(encoding="utf-8")))
-        return making if (self._home(asset, partition) / making.version / MANIFEST).is_file() else None
+        try:
+            making = Making(**json.loads(path.read_text(encoding="utf-8")))
+            artifact = self.open(asset, making.version, partition)
+        except (ValueError, TypeError, ArtifactError):
+            return None  # damaged: it counts as never made, and is made again
+        return making if artifact.is_complete() else None
 
     def current_making(self, asset: str, partition: str | None = None) -> Making | None:
         """The last making that passed its gates, if any."""
         path = self._home(asset, partition) / "current.json"
         if not path.is_file():
             return None
-        return self.making(asset, json.loads(path.read_text(encoding="utf-8"))["fingerprint"], partition)
+        try:
+            fingerprint = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        except (ValueError, KeyError, TypeError):
+            return None  # damaged: as if nothing were current; the next run points it again
+        return self.making(asset, fingerprint, partition)
 
     def current(self, asset: str, partition: str | None = None) -> Artifact | None:
         """The current version, if any."""
@@ -156,20 +174,89 @@ class ArtifactStore:
         """
         path = self._home(asset, partition) / version
         try:
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactError(
                 f"{path}: this version of {asset} cannot be opened ({error}). Nothing was loaded from it; "
                 "materialize the asset again."
             ) from None
-        return Artifact(asset, partition, version, path, manifest["files"])
+        return Artifact(asset, partition, version, path, files)
 
     def all_artifacts(self) -> Iterator[Artifact]:
-        """Every published version of every asset."""
-        for manifest in sorted(self.root.glob("*/*/manifest.json")) + sorted(self.root.glob("*/*/*/manifest.json")):
-            parts = manifest.parent.relative_to(self.root).parts
-            if not parts[0].startswith("."):
-                yield self.open(parts[0], parts[-1], parts[1] if len(parts) == 3 else None)
+        """Every published version of every asset.
+
+        Raises:
+            ArtifactError: a version's manifest cannot be read.
+        """
+        for asset, partition, version in self._versions():
+            yield self.open(asset, version, partition)
+
+    def _versions(self) -> list[tuple[str, str | None, str]]:
+        """(asset, partition, version) of every directory that is a version, by its manifest or by its making."""
+        found = set()
+        for manifest in [*self.root.glob(f"*/*/{MANIFEST}"), *self.root.glob(f"*/*/*/{MANIFEST}")]:
+            *home, version = manifest.parent.relative_to(self.root).parts
+            found.add((home[0], home[1] if len(home) == 2 else "", version))
+        for record in [*self.root.glob("*/makings/*.json"), *self.root.glob("*/*/makings/*.json")]:
+            home = list(record.parent.parent.relative_to(self.root).parts)
+            try:
+                version = json.loads(record.read_text(encoding="utf-8"))["version"]
+            except (ValueError, KeyError, TypeError):
+                continue  # `problems` names it
+            found.add((home[0], home[1] if len(home) == 2 else "", version))
+        return [
+            (asset, partition or None, version)
+            for asset, partition, version in sorted(found)
+            if not asset.startswith(".")
+        ]
+
+    def verify(self) -> tuple[int, int, list[str]]:
+        """(artifacts, files, problems): every published byte against its hash, and every record and pointer."""
+        problems: list[str] = []
+        num_artifacts = num_files = 0
+        for asset, partition, version in self._versions():
+            num_artifacts += 1
+            try:
+                artifact = self.open(asset, version, partition)
+            except ArtifactError as error:
+                problems.append(str(error))
+                continue
+            num_files += len(artifact.files)
+            problems += artifact.problems()
+            if version_of(artifact.files) != version:
+                problems.append(f"{artifact.path / MANIFEST}: names files that do not hash to this version")
+        for pattern in ("*/makings/*.json", "*/*/makings/*.json", "*/current.json", "*/*/current.json"):
+            for record in sorted(self.root.glob(pattern)):
+                try:
+                    json.loads(record.read_text(encoding="utf-8"))["fingerprint"]
+                except (ValueError, KeyError, TypeError):
+                    problems.append(f"{record}: is not the record it should be")
+        problems += self._broken_chains()
+        return num_artifacts, num_files, problems
+
+    def _broken_chains(self) -> list[str]:
+        """Inputs of current makings that are gone."""
+        broken = []
+        for pointer in [*sorted(self.root.glob("*/current.json")), *sorted(self.root.glob("*/*/current.json"))]:
+            home = pointer.parent.relative_to(self.root).parts
+            making = self.current_making(home[0], home[1] if len(home) == 2 else None)
+            for upstream, versions in making.inputs.items() if making else ():
+                if upstream.startswith("file:"):
+                    continue
+                by_partition = versions if isinstance(versions, dict) else {None: versions}
+                for partition, version in by_partition.items():
+                    if not (self._home(upstream, partition) / version / MANIFEST).is_file():
+                        broken.append(f"{pointer.parent}: was made from {upstream} {version}, which is gone")
+        return broken
+
+    @contextmanager
+    def lock(self, asset: str, partition: str | None) -> Iterator[None]:
+        """Held by the one process that makes this asset (of this partition); others wait, and find what it made."""
+        path = self.root / ".locks" / (f"{asset}.{partition}" if partition else asset)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # released when the process ends, however it ends
+            yield
 
     def scratch(self, asset: str, fingerprint: str) -> Path:
         """Directory that survives a kill: the next try of the same making finds what the last one left there."""
@@ -183,7 +270,7 @@ class ArtifactStore:
         parent = self.root / ".staging"
         parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(parent)
-        path = Path(tempfile.mkdtemp(dir=parent, prefix=f"{asset}.{os.getpid()}."))
+        path = Path(tempfile.mkdtemp(dir=parent, prefix=f"{asset}.{_HOST}.{os.getpid()}."))
         try:
             yield path
         finally:
@@ -196,16 +283,17 @@ class ArtifactStore:
             for file in sorted(staged.rglob("*"))
             if file.is_file()
         }
-        version = content_hash(canonical_json({name: entry["sha256"] for name, entry in files.items()}))
+        version = version_of(files)
         manifest = {"asset": asset, "partition": partition, "version": version, "files": files}
         (staged / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
         # mkdtemp and safetensors write for this user alone; an artifact is for everybody who may read the store.
         staged.chmod(0o755)
-        for name in files:
+        for name in (*files, MANIFEST):
             (staged / name).chmod(0o644)
+            _sync(staged / name)  # before the rename: a power cut must not leave a version of empty files
         final = self._home(asset, partition) / version
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.is_dir() and self.open(asset, version, partition).problems():
+        if final.is_dir() and not self._is_sound(asset, version, partition):
             shutil.rmtree(final)  # damaged since: replaced by the sound copy just made
         if not final.is_dir():
             try:
@@ -214,7 +302,14 @@ class ArtifactStore:
                 # Another process published the same content in between.
                 if not (final / MANIFEST).is_file():
                     raise
+        _sync(final.parent)
         return self.open(asset, version, partition)
+
+    def _is_sound(self, asset: str, version: str, partition: str | None) -> bool:
+        try:
+            return not self.open(asset, version, partition).problems()
+        except ArtifactError:
+            return False
 
     def record(self, making: Making) -> None:
         """Write a making down, and make it the current one if it passed its gates."""
@@ -233,11 +328,25 @@ class ArtifactStore:
         write_atomically(self._home(making.asset, making.partition) / "current.json", json.dumps(pointer))
 
 
+def version_of(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Version of these files: a hash of their names and contents."""
+    return content_hash(canonical_json({name: entry["sha256"] for name, entry in files.items()}))
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or directory to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _remove_abandoned(staging: Path) -> None:
-    """Remove staging directories whose process is gone (it was killed before it could)."""
+    """Remove staging directories of this host whose process is gone (it was killed before it could)."""
     for path in staging.iterdir():
-        process_id = path.name.split(".")[1] if path.name.count(".") >= 2 else ""
-        if process_id.isdigit() and not _is_alive(int(process_id)):
+        _, host, process_id, *_ = (*path.name.split("."), "", "", "")
+        if host == _HOST and process_id.isdigit() and not _is_alive(int(process_id)):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -13,27 +13,37 @@ import yaml
 
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.errors import UserError
-from smartdevdigest_ops.settings import OVERRIDES_VARIABLE, PROJECT_DIR, Settings, load_settings, profile_names
-from smartdevdigest_ops.stage import STAGE_MODULES
+from smartdevdigest_ops.settings import (
+    OVERRIDES_VARIABLE,
+    PROJECT_DIR,
+    Settings,
+    load_settings,
+    parse_overrides,
+    profile_names,
+)
+from smartdevdigest_ops.stage import STAGE_MODULES, get_stage, quiet_libraries
 
 _EXIT_FAILED = 1
-_EXIT_BAD_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 when something asked for failed, 2 for bad input."""
     options = _parser().parse_args(arguments)
     try:
+        quiet_libraries()
         _apply_environment(options)
         code: int = options.command(options)
     except UserError as error:
         print(f"smartdevdigest: {error}", file=sys.stderr)
-        # A failed run is a result (1); anything else a user error says is about the input (2).
-        return _EXIT_FAILED if type(error).__name__ == "RunFailed" else _EXIT_BAD_INPUT
+        return error.exit_code
     except BrokenPipeError:
         # The reader of our output went away (`| head`); not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"smartdevdigest: {place}{error.strerror or error}. Nothing further was done.", file=sys.stderr)
+        return UserError.exit_code
     except KeyboardInterrupt:
         print("smartdevdigest: interrupted; what was finished stays in the store.", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -53,21 +63,23 @@ def _parser() -> argparse.ArgumentParser:
         help="lay a setting over the profile, e.g. --set training.m1.max_steps=20 (repeatable)",
     )  # fmt: skip
 
-    run = commands.add_parser("run", parents=[shared], help="bring the whole graph up to date, without a UI")
+    run = _command(commands, shared, "run", "bring the whole graph up to date, without a UI")
     run.add_argument("--select", metavar="S", help="asset selection in Dagster's syntax, e.g. 'm1_checkpoint+'")
     run.add_argument(
         "--drop", metavar="FILE", type=Path, action="append", default=[],
-        help="take in this drop in the place of data.train_path, and digest it (repeatable)",
+        help="take in this drop instead of those of data.train_path, and digest it (repeatable): JSON Lines, "
+        "also .gz or .zst, a JSON array, Parquet. Drops taken in before stay in the corpus",
     )  # fmt: skip
     run.set_defaults(command=_run)
 
-    digest = commands.add_parser("digest", parents=[shared], help="documents in, digests out")
+    digest = _command(commands, shared, "digest", "documents in, digests out")
     digest.add_argument("source", metavar="FILE|-", help="one document (JSON) or many (JSON Lines); -: standard input")
     digest.add_argument("-o", "--out", type=Path, help="file for the digests, one a line; default: standard output")
+    digest.add_argument("--with-urls", action="store_true", help='write {"url", "digest"} lines')
     digest.add_argument("--model", type=Path, help="model directory; default: the current release")
     digest.set_defaults(command=_digest)
 
-    evaluate = commands.add_parser("evaluate", parents=[shared], help="judge a model on gold files")
+    evaluate = _command(commands, shared, "evaluate", "judge a model on gold files")
     evaluate.add_argument("--documents", type=Path, required=True, help="documents in the crawl contract")
     evaluate.add_argument("--gold-summaries", type=Path, help="JSON Lines of {url, summary}")
     evaluate.add_argument("--gold-difficulty", type=Path, help="JSON Lines of {url, level}")
@@ -75,16 +87,23 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("-o", "--out", type=Path, required=True, help="directory for report.json and report.html")
     evaluate.set_defaults(command=_evaluate)
 
-    verify = commands.add_parser("verify", parents=[shared], help="check every artifact's files against their hashes")
+    verify = _command(commands, shared, "verify", "check every artifact's files against their hashes")
     verify.set_defaults(command=_verify)
 
-    path = commands.add_parser("path", parents=[shared], help="print the directory of an asset's current version")
+    path = _command(commands, shared, "path", "print the directory of an asset's current version")
     path.add_argument("asset", help="asset name, or asset[partition]")
     path.set_defaults(command=_path)
 
-    ui = commands.add_parser("ui", parents=[shared], help="the Dagster UI of this profile's store")
+    ui = _command(commands, shared, "ui", "the Dagster UI of this profile's store")
     ui.add_argument("--port", type=int, default=3000)
     ui.set_defaults(command=_ui)
+    return parser
+
+
+def _command(commands: Any, shared: argparse.ArgumentParser, name: str, what: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, parents=[shared], help=what, description=f"{what[0].upper()}{what[1:]}."
+    )
     return parser
 
 
@@ -93,9 +112,11 @@ def _apply_environment(options: argparse.Namespace) -> None:
     if options.profile:
         os.environ["SMARTDEVDIGEST_PROFILE"] = options.profile
     if options.overrides:
-        tree: dict[str, Any] = yaml.safe_load(os.environ.get(OVERRIDES_VARIABLE, "{}")) or {}
+        tree = parse_overrides(os.environ.get(OVERRIDES_VARIABLE, "{}"))
         for item in options.overrides:
             key, separator, value = item.partition("=")
+            if key == "profile":
+                raise UserError(f"--set {item!r}: a profile is chosen by --profile.")
             if not separator or not key:
                 raise UserError(f"--set {item!r}: needed KEY=VALUE, e.g. --set training.m1.max_steps=20.")
             _put(tree, key.split("."), value, item)
@@ -105,6 +126,8 @@ def _apply_environment(options: argparse.Namespace) -> None:
 def _put(tree: dict[str, Any], keys: list[str], value: str, item: str) -> None:
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"--set {item!r}: {key!r} was set to a single value before; it has no settings below it.")
     try:
         tree[keys[-1]] = yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -113,9 +136,14 @@ def _put(tree: dict[str, Any], keys: list[str], value: str, item: str) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     settings = load_settings()
-    from smartdevdigest_assets.headless import drops_of, run_graph  # noqa: PLC0415 - Dagster only where it is needed
+    from smartdevdigest_assets.headless import (  # noqa: PLC0415 - Dagster only where it is needed
+        drops_of,
+        held_out_of,
+        run_graph,
+    )
 
-    outcome = run_graph(settings, drops_of(settings, [path.resolve() for path in options.drop]), options.select)
+    drops = drops_of(settings, [path.resolve() for path in options.drop])
+    outcome = run_graph(settings, drops, held_out_of(settings), options.select)
     made = f"made {len(outcome.made)}" if outcome.made else "nothing to make"
     print(f"{made}, {outcome.up_to_date} up to date, {outcome.seconds:.0f} s")
     store = ArtifactStore(settings.store_dir)
@@ -129,18 +157,25 @@ def _run(options: argparse.Namespace) -> int:
 def _digest(options: argparse.Namespace) -> int:
     settings = load_settings()
     source = None if options.source == "-" else Path(options.source)
-    if source is not None and not source.is_file():
+    if source is not None and (source.is_dir() or not source.exists()):
         raise UserError(f"{source} is not a file. Give a document as JSON, documents as JSON Lines, or - for stdin.")
     model_dir = _model_dir(options.model, settings)
     from smartdevdigest_ops.digesting.files import digest_file  # noqa: PLC0415
 
     if options.out is None:
-        counts = digest_file(source, model_dir, settings, sys.stdout)
+        counts = digest_file(source, model_dir, settings, sys.stdout, with_urls=options.with_urls)
     else:
-        with options.out.open("w", encoding="utf-8") as out:
-            counts = digest_file(source, model_dir, settings, out)
+        # Beside the target, and moved over it at the end: what was there stays until all digests are.
+        partial = options.out.with_name(f".{options.out.name}.partial")
+        try:
+            with partial.open("w", encoding="utf-8") as out:
+                counts = digest_file(source, model_dir, settings, out, with_urls=options.with_urls)
+            if counts["digests"]:
+                partial.replace(options.out)
+        finally:
+            partial.unlink(missing_ok=True)
     print(", ".join(f"{number} {what}" for what, number in counts.items()), file=sys.stderr)
-    return 0
+    return 0 if counts["digests"] else UserError.exit_code
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -151,22 +186,25 @@ def _evaluate(options: argparse.Namespace) -> int:
     model_dir = _model_dir(options.model, settings)
     from smartdevdigest_ops.evaluation.evaluate import evaluate_files  # noqa: PLC0415
 
-    evaluate_files(options.documents, options.gold_summaries, options.gold_difficulty, model_dir, options.out, settings)
+    report = evaluate_files(
+        options.documents, options.gold_summaries, options.gold_difficulty, model_dir, options.out, settings
+    )
+    for what, number in report["coverage"].items():
+        print(f"{number} {what}", file=sys.stderr)
     print(f"report   {_relative(options.out / 'report.html')}")
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
     store = ArtifactStore(load_settings().store_dir)
-    num_artifacts = num_files = 0
-    problems: list[str] = []
-    for artifact in store.all_artifacts():
-        num_artifacts += 1
-        num_files += len(artifact.files)
-        problems += artifact.problems()
+    if not store.root.is_dir():
+        raise UserError(f"There is no store at {_relative(store.root)} to verify. `smartdevdigest run` makes one.")
+    num_artifacts, num_files, problems = store.verify()
     for problem in problems:
         print(problem)
     print(f"{num_artifacts} artifacts, {num_files} files, {len(problems)} problems in {_relative(store.root)}")
+    if problems:
+        print("Remove a damaged version's directory and run again: it is made anew.")
     return _EXIT_FAILED if problems else 0
 
 
@@ -178,6 +216,8 @@ def _path(options: argparse.Namespace) -> int:
     artifact = store.current(name, rest.rstrip("]") or None)
     if artifact is None:
         partitions = [f"{name}[{key}]" for key in store.partitions(name)]
+        if rest and not get_stage(name).partitioned:
+            raise UserError(f"{name} does not come by drop; ask for `path {name}`.")
         found = f"It comes by drop: {', '.join(partitions)}." if partitions else "`smartdevdigest run` makes it."
         raise UserError(f"{options.asset} has no current version in {_relative(store.root)}. {found}")
     print(artifact.path)

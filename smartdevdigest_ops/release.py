@@ -218,6 +218,7 @@ STAGE = Stage(
     name="release",
     make=make,
     code_version="1",
+    memoized=False,  # a decision holds against the release of its time: each is taken anew against today's
     inputs=("quantized_model", "evaluation_report"),
     settings=("release",),
     checks=(

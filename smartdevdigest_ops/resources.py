@@ -1,5 +1,6 @@
 """What a stage used: device, wall time, peak memory of the process and of the GPU."""
 
+import os
 import resource
 import sys
 import threading
@@ -44,19 +45,17 @@ class ResourceMeter:
 
         try:
             pynvml.nvmlInit()
+            handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+            while True:
+                used = 0
+                for handle in handles:
+                    processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+                    used += sum(p.usedGpuMemory or 0 for p in processes if p.pid == os.getpid())
+                self._peak_gpu_bytes = max(self._peak_gpu_bytes or 0, used)
+                if self._stop.wait(_GPU_POLL_SECONDS):
+                    return
         except pynvml.NVMLError:
-            return
-        import os  # noqa: PLC0415
-
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        while True:
-            used = 0
-            for handle in handles:
-                processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-                used += sum(p.usedGpuMemory or 0 for p in processes if p.pid == os.getpid())
-            self._peak_gpu_bytes = max(self._peak_gpu_bytes or 0, used)
-            if self._stop.wait(_GPU_POLL_SECONDS):
-                return
+            return  # no driver, or one that does not tell: what torch allocated is reported then
 
     def readings(self) -> dict[str, Any]:
         """device, wall_seconds, peak_rss_bytes and peak_gpu_bytes."""
@@ -66,8 +65,15 @@ class ResourceMeter:
             "wall_seconds": round(self._seconds, 3),
             # Linux counts in KiB, macOS in bytes.
             "peak_rss_bytes": peak if sys.platform == "darwin" else peak * 1024,
-            "peak_gpu_bytes": self._peak_gpu_bytes,
+            "peak_gpu_bytes": self._gpu_bytes(),
         }
+
+    def _gpu_bytes(self) -> int | None:
+        torch = sys.modules.get("torch")
+        if torch is None or not torch.cuda.is_available():
+            return self._peak_gpu_bytes
+        # In a container NVML may list processes by the host's ids, and finds none of ours.
+        return max(self._peak_gpu_bytes or 0, int(torch.cuda.max_memory_reserved()))
 
     def _device(self) -> str:
         torch = sys.modules.get("torch")

@@ -290,7 +290,7 @@ class Settings(Section):
     @property
     def store_dir(self) -> Path:
         """Absolute directory of the artifact store."""
-        return resolve_path(self.store.root.format(profile=self.profile))
+        return resolve_path(self.store.root.replace("{profile}", self.profile))
 
     def only(self, paths: tuple[str, ...]) -> dict[str, Any]:
         """The named parts of the tree (`"tokenizer"`, `"model.max_length"`), as plain JSON by dotted path.
@@ -339,10 +339,10 @@ def load_settings(
             f"There is no profile {profile!r}: {profile_file} does not exist. Profiles: {', '.join(profile_names())}."
         )
     tree = _merge(_read_yaml(config_dir / "config.yaml"), _read_yaml(profile_file))
-    if text := os.environ.get(OVERRIDES_VARIABLE):
-        tree = _merge(tree, parse_overrides(text))
     if store := os.environ.get("SMARTDEVDIGEST_STORE"):
         tree = _merge(tree, {"store": {"root": store}})
+    if text := os.environ.get(OVERRIDES_VARIABLE):
+        tree = _merge(tree, parse_overrides(text))
     tree = _merge(tree, dict(overrides or {})) | {"profile": profile}
     try:
         return Settings.model_validate(tree)

@@ -4,8 +4,8 @@ A stage is a function `make(context) -> StageReport` that reads its inputs' dire
 `context.out`. What decides its result is declared: input assets, sections of the settings, files from outside and a
 code version. Their hash is the making's fingerprint; a fingerprint that was made before is not made again.
 
-The same spec runs in this process (light stages, notebooks), in a process of its own under Dagster Pipes, under
-`torchrun`, or on another machine that sees the store: the stage does not know which.
+The same spec runs in this process (light stages, notebooks), in a process of its own under Dagster Pipes, or on
+another machine that sees the store: the stage does not know which.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import re
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from typing import Any, cast
 
 from smartdevdigest_ops.artifacts import (
     Artifact,
+    ArtifactError,
     ArtifactStore,
     Making,
     canonical_json,
@@ -52,6 +54,10 @@ STAGE_MODULES: dict[str, str] = {
     "release": "smartdevdigest_ops.release",
     "digests": "smartdevdigest_ops.digesting.stage",
 }
+
+# Process id of the parent that a stage process must not outlive. Given by the parent: read from here, it could be
+# that of whoever inherited an orphan already.
+PARENT_VARIABLE = "SMARTDEVDIGEST_PARENT_PID"
 
 # Beside the spec: why the stage refused its input.
 ERROR_SUFFIX = ".error"
@@ -148,6 +154,8 @@ class Stage:
     """Files from outside the store that decide the result; their contents are hashed."""
     own_process: bool = False
     """Heavy: run as its own process, so that its memory goes when it ends."""
+    memoized: bool = True
+    """False: decided anew whenever it is not up to date, because it looks at its own current version too."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +183,13 @@ class StageSpec:
             StageError: the file is no spec.
         """
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            spec = cls(**json.loads(path.read_text(encoding="utf-8")))
+            Settings.model_validate(spec.settings)
         except (OSError, ValueError, TypeError) as error:
             raise StageError(f"{path} is not a stage spec: {error}") from None
+        if not re.fullmatch(r"[0-9a-f]{16}", spec.fingerprint):
+            raise StageError(f"{path} is not a stage spec: fingerprint {spec.fingerprint!r} is not 16 hex digits.")
+        return spec
 
 
 def get_stage(name: str) -> Stage:
@@ -219,6 +231,11 @@ def plan_stage(name: str, settings: Settings, partition: str | None = None) -> S
     outside: dict[str, str] = {}
     if stage.outside_files is not None:
         for file in stage.outside_files(settings, store, partition):
+            if not file.is_file():
+                raise StageError(
+                    f"{name} needs the file {file}, which is not there. Nothing was made; correct the path in the "
+                    "settings, or bring the file back."
+                )
             same_name = sum(name.partition("#")[0] == f"file:{file.name}" for name in outside)
             outside[f"file:{file.name}" + (f"#{same_name + 1}" if same_name else "")] = file_sha256(file)
     fingerprint = content_hash(
@@ -274,10 +291,24 @@ def run_stage(spec: StageSpec, report_line: Callable[[str], None] | None = None)
     stage = get_stage(spec.stage)
     settings = Settings.model_validate(spec.settings)
     store = ArtifactStore(settings.store_dir)
-    found = store.making(spec.stage, spec.fingerprint, spec.partition)
-    if found is not None:
-        store.make_current(found)
-        return found, False
+    with store.lock(spec.stage, spec.partition):
+        found = find_making(spec, store)
+        if found is not None:
+            store.make_current(found)
+            return found, False
+        return _make(stage, spec, settings, store, report_line or _print_line), True
+
+
+def find_making(spec: StageSpec, store: ArtifactStore) -> Making | None:
+    """The making that `spec` asks for, if it was made before and may be taken again."""
+    if not get_stage(spec.stage).memoized:
+        return None
+    return store.making(spec.stage, spec.fingerprint, spec.partition)
+
+
+def _make(
+    stage: Stage, spec: StageSpec, settings: Settings, store: ArtifactStore, report_line: Callable[[str], None]
+) -> Making:
     meter = ResourceMeter(settings.model.device if stage.own_process else "cpu")
     with meter, store.staging(spec.stage) as out:
         context = StageContext(
@@ -287,7 +318,7 @@ def run_stage(spec: StageSpec, report_line: Callable[[str], None] | None = None)
             scratch=store.scratch(spec.stage, spec.fingerprint),
             store=store,
             partition=spec.partition,
-            report_line=report_line or _print_line,
+            report_line=report_line,
         )
         report = stage.make(context)
         _refuse_unreported_checks(stage, report)
@@ -309,17 +340,28 @@ def run_stage(spec: StageSpec, report_line: Callable[[str], None] | None = None)
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     store.record(making)
-    return making, True
+    return making
 
 
 def _open_inputs(store: ArtifactStore, spec: StageSpec) -> dict[str, Artifact | Mapping[str, Artifact]]:
     opened: dict[str, Artifact | Mapping[str, Artifact]] = {}
     for name, versions in spec.inputs.items():
         if isinstance(versions, str):
-            opened[name] = store.open(name, versions)
+            opened[name] = _open_sound(store, name, versions)
         else:
-            opened[name] = {key: store.open(name, version, key) for key, version in sorted(versions.items())}
+            opened[name] = {key: _open_sound(store, name, version, key) for key, version in sorted(versions.items())}
     return opened
+
+
+def _open_sound(store: ArtifactStore, name: str, version: str, partition: str | None = None) -> Artifact:
+    """The artifact, every byte of it checked: hashing costs a second per gigabyte, a wrong model a training run."""
+    artifact = store.open(name, version, partition)
+    if problems := artifact.problems():
+        raise ArtifactError(
+            f"{name} {version} is damaged, and nothing was made from it: {'; '.join(problems[:3])}. Remove the "
+            f"directory {artifact.path} and run again: it is made anew."
+        )
+    return artifact
 
 
 def _refuse_unreported_checks(stage: Stage, report: StageReport) -> None:
@@ -364,9 +406,8 @@ def _print_line(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _die_with_parent() -> None:
-    """End this process when the one that started it ends, however that ends: no trainer is left behind."""
-    parent = os.getppid()
+def _die_with(parent: int) -> None:
+    """End this process when its parent ends, however that ends: no trainer is left behind."""
     if sys.platform == "linux":
         import ctypes  # noqa: PLC0415 - Linux only
 
@@ -384,10 +425,11 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Keep libraries from filling the log with what is no news: missing CUDA kernels on a CPU, weight loading bars."""
     for name in ("torchao", "torch.utils._pytree", "tokenicer"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or a fork after its first use warns at length
 
 
@@ -397,9 +439,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted(STAGE_MODULES))
     parser.add_argument("spec", type=Path)
     options = parser.parse_args(arguments)
-    if os.environ.get("SMARTDEVDIGEST_DIE_WITH_PARENT") == "1":
-        _die_with_parent()
-    _quiet_libraries()
+    if parent := os.environ.get(PARENT_VARIABLE):
+        _die_with(int(parent))
+    quiet_libraries()
     try:
         spec = StageSpec.read(options.spec)
         if spec.stage != options.name:
@@ -420,7 +462,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         # The parent process reads the reason here; an exit code alone would leave it to the logs.
-        options.spec.with_suffix(ERROR_SUFFIX).write_text(str(error), encoding="utf-8")
+        if options.spec.is_file():
+            options.spec.with_suffix(ERROR_SUFFIX).write_text(str(error), encoding="utf-8")
         return 2
     return 0
 

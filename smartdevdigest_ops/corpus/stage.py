@@ -53,7 +53,8 @@ def _clean(context: StageContext) -> StageReport:
     if pinned:
         metrics["num_pinned_urls"] = len(pinned)
         metrics["num_pinned_documents"] = len(pinned.keys() & set(urls))
-    context.log(f"{num_rows['documents']} documents kept of {counts.num_records} records")
+    reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.reasons().items())) or "none"
+    context.log(f"{num_rows['documents']} documents kept of {counts.num_records} records; dropped: {reasons}")
     checks = (check_totals(num_in, num_rows["documents"], num_rows["dropped"]), check_urls(urls), check_script(counts))
     return StageReport(metrics, checks, {"markdown": reasons_table(counts, names)})
 

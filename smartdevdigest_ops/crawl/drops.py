@@ -109,7 +109,8 @@ def list_drops(pattern: str) -> list[Path]:
 def register_drop(store: ArtifactStore, path: Path) -> str:
     """Make a drop known to the store and return its key: the first 16 hex digits of the file's SHA-256.
 
-    The same content again, under whatever name, is the same drop; its first name stays while that file is there.
+    The same content again, under whatever name, is the same drop; the name it was taken in by stays while that file
+    is there.
 
     Raises:
         CrawlError: no such file, or no known format.
@@ -120,7 +121,7 @@ def register_drop(store: ArtifactStore, path: Path) -> str:
     drop_format(path)
     key = file_sha256(path)[:_KEY_CHARACTERS]
     entry = _entry_file(store, key)
-    if entry.is_file() and Path(json.loads(entry.read_text(encoding="utf-8"))["path"]).is_file():
+    if store.current_making("raw_crawl", key) and Path(json.loads(entry.read_text(encoding="utf-8"))["path"]).is_file():
         return key
     fields = {"path": str(path), "name": path.name, "bytes": path.stat().st_size}
     write_atomically(entry, json.dumps(fields, ensure_ascii=False, indent=1))

@@ -22,12 +22,19 @@ _CHUNK_DOCUMENTS = 128
 
 
 def digest_file(
-    source: Path | None, model_dir: Path, settings: Settings, out: TextIO, *, stdin: BinaryIO | None = None
+    source: Path | None,
+    model_dir: Path,
+    settings: Settings,
+    out: TextIO,
+    *,
+    with_urls: bool = False,
+    stdin: BinaryIO | None = None,
 ) -> dict[str, int]:
     """Digest one document (JSON) or many (a drop's formats, JSON Lines) and write one digest per line, in order.
 
     Records that are no document, and documents that fail, are reported on standard error and counted; the others
-    go on. Without a source the input is standard input. Returns counts by what happened.
+    go on. `with_urls` writes {"url", "digest"} lines instead. Without a source the input is standard input. Returns
+    counts by what happened.
 
     Raises:
         UserError: the input or the model directory cannot be read at all.
@@ -43,7 +50,8 @@ def digest_file(
     def digest_chunk() -> None:
         for outcome in digester.digest([record for _, record in chunk], on_step=lambda _: progress.refresh()):
             progress.update()
-            _write(outcome, f"{name}, record {chunk[outcome.index][0]}", out, counts)
+            number, record = chunk[outcome.index]
+            _write(outcome, f"{name}, record {number}", out, counts, url=record.url if with_urls else None)
         chunk.clear()
 
     with tqdm(desc="digests", unit="document", file=sys.stderr, disable=None) as progress:
@@ -61,19 +69,20 @@ def digest_file(
     return {what: count for what, count in counts.items() if count or what == "digests"}
 
 
-def _write(outcome: DigestOutcome, place: str, out: TextIO, counts: dict[str, int]) -> None:
+def _write(outcome: DigestOutcome, place: str, out: TextIO, counts: dict[str, int], *, url: str | None) -> None:
     if outcome.digest is None:
         counts["documents failed"] += 1
         tqdm.write(f"{place}: {outcome.error}", file=sys.stderr)
         return
     counts["digests"] += 1
-    out.write(json.dumps(outcome.digest.model_dump(mode="json"), ensure_ascii=False) + "\n")
+    digest = outcome.digest.model_dump(mode="json")
+    out.write(json.dumps({"url": url, "digest": digest} if url else digest, ensure_ascii=False) + "\n")
     out.flush()
 
 
 def _read_path(source: Path) -> Iterator[tuple[int, CrawlRecord | Reject]]:
     known = source.name.lower().endswith(SUFFIXES)
-    if known and not (source.suffix.lower() == ".json" and _is_object(source)):
+    if known and (source.suffix.lower() != ".json" or _starts_with(source, b"[")):
         return read_drop(source)
     try:
         return _read_text(source.read_bytes())
@@ -81,10 +90,10 @@ def _read_path(source: Path) -> Iterator[tuple[int, CrawlRecord | Reject]]:
         raise DigestingError(f"{source} could not be read: {error.strerror}.") from None
 
 
-def _is_object(source: Path) -> bool:
-    """Whether a `.json` file holds a single document, not a drop's array."""
+def _starts_with(source: Path, opening: bytes) -> bool:
+    """Whether a file's first character is this: an array of documents, or one."""
     with source.open("rb") as stream:
-        return stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+        return stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(opening)
 
 
 def _read_text(data: bytes) -> Iterator[tuple[int, CrawlRecord | Reject]]:

@@ -120,6 +120,7 @@ def load_digester(model_dir: Path, *, device: str, precision: str, threads: int)
     Raises:
         DigestingError: no model is there, or not one that was made for this code.
     """
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer
 
     if not (model_dir / "config.json").is_file():
@@ -130,8 +131,14 @@ def load_digester(model_dir: Path, *, device: str, precision: str, threads: int)
     config = read_digest_config(model_dir)
     chosen = choose_device(device)
     use_threads(threads)
-    tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
-    model = load_for_inference(model_dir, device=chosen, dtype=choose_dtype(precision, chosen))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+        model = load_for_inference(model_dir, device=chosen, dtype=choose_dtype(precision, chosen))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DigestingError(
+            f"{model_dir} cannot be loaded as a causal language model with its tokenizer: {error}. Nothing was "
+            "digested. Copy the whole directory again, or let `smartdevdigest verify` look for the damage."
+        ) from None
     return Digester(model, tokenizer, config)
 
 

@@ -22,6 +22,7 @@ from smartdevdigest_ops.corpus.language import KOREAN_HANGUL_SHARE, hangul_share
 from smartdevdigest_ops.digesting.answer import Corrections
 from smartdevdigest_ops.digesting.errors import DigestingError
 from smartdevdigest_ops.digesting.model import Digester, DigestOutcome, load_digester
+from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
 from smartdevdigest_ops.release import read_release
 from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, StageReport
 
@@ -56,7 +57,7 @@ def make_digests(context: StageContext) -> StageReport:
         outcomes = digest_documents(digester, documents, journal=context.scratch / _JOURNAL)
     _write_jsonl(context.out / "digests.jsonl", documents, outcomes)
     _write_parquet(context.out / "digests.parquet", documents, outcomes)
-    written = (context.out / "digests.jsonl").read_text(encoding="utf-8").splitlines()
+    written = (context.out / "digests.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     checks = (
         check_digests_are_valid(written),
         check_documents_have_digests(documents, outcomes),
@@ -104,7 +105,7 @@ def _read_journal(journal: Path) -> dict[int, DigestOutcome]:
     if whole != text:
         journal.write_text(whole, encoding="utf-8")
     outcomes = []
-    for line in whole.splitlines():
+    for line in whole.split("\n")[:-1]:
         fields = json.loads(line)
         fields["digest"] = Digest.model_validate(fields["digest"]) if fields["digest"] else None
         outcomes.append(DigestOutcome(**fields | {"corrections": Corrections(**fields["corrections"])}))
@@ -233,7 +234,7 @@ def check_summary_language(documents: Sequence[CorpusDocument], outcomes: Sequen
 STAGE = Stage(
     name="digests",
     make=make_digests,
-    code_version="1",
+    code_version=f"1.{PROMPT_VERSION}",
     inputs=("cleaned_corpus", "release"),
     input_files={"cleaned_corpus": "documents/{partition}.parquet"},
     checks=(

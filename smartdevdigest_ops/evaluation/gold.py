@@ -122,9 +122,13 @@ def read_gold_difficulty(path: Path) -> dict[str, float]:
     return scores
 
 
+def _strings(record: object) -> str:
+    return "".join(value for value in record.values() if isinstance(value, str)) if isinstance(record, dict) else ""
+
+
 def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path} could not be read as UTF-8 JSON Lines: {error}") from None
     lines_of_urls: dict[str, int] = {}
@@ -135,6 +139,11 @@ def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             record = json.loads(line)
         except ValueError as error:
             raise EvaluationError(f"{path}, line {number}: not JSON ({error}). Nothing was evaluated.") from None
+        if any("\ud800" <= character <= "\udfff" for character in _strings(record)):
+            raise EvaluationError(
+                f"{path}, line {number}: holds half a surrogate pair, which is no text. Nothing was evaluated; write "
+                "the file as UTF-8."
+            )
         if not isinstance(record, dict) or not isinstance(record.get("url"), str):
             raise EvaluationError(f"{path}, line {number}: must be an object with a url, found {line[:80]}")
         if record["url"] in lines_of_urls:

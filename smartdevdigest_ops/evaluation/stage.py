@@ -10,6 +10,7 @@ from smartdevdigest_ops.artifacts import content_hash
 from smartdevdigest_ops.contracts import Label
 from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.model import load_digester
+from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
 from smartdevdigest_ops.evaluation.baselines import Baseline
 from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
 from smartdevdigest_ops.evaluation.evaluate import Report, evaluate, write_report
@@ -203,7 +204,7 @@ def _markdown(report: Report) -> str:
 STAGE = Stage(
     name="evaluation_report",
     make=make,
-    code_version="1",
+    code_version=f"1.{PROMPT_VERSION}",
     inputs=("base_model", "m1_checkpoint", "quantized_model", "labeled_pairs", "corpus_snapshot"),
     settings=("evaluation", "model.max_length", "seed"),
     checks=(

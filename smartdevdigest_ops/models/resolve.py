@@ -20,7 +20,7 @@ import yaml
 from smartdevdigest_ops.artifacts import canonical_json, content_hash, file_sha256
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.models.gguf import convert_gguf
-from smartdevdigest_ops.models.tiny import build_tiny_llama
+from smartdevdigest_ops.models.tiny import build_tiny_llama, tokenizer_texts
 from smartdevdigest_ops.settings import resolve_path
 
 TINY = "tiny-random-llama"
@@ -95,12 +95,14 @@ def resolve_base_model(base_model: str, out: Path, *, seed: int) -> BaseModelSou
 
 
 def source_files(base_model: str) -> list[Path]:
-    """The local files that decide what `base_model` resolves to; none for the Hub and for the tiny model.
+    """The local files that decide what `base_model` resolves to; none for the Hub, whose revision decides.
 
     Raises:
         BaseModelError: a package, file or directory is not there, or lacks what is needed.
     """
-    if base_model == TINY or base_model.startswith(HUB_PREFIX):
+    if base_model == TINY:
+        return tokenizer_texts()
+    if base_model.startswith(HUB_PREFIX):
         return []
     if base_model.startswith(PACKAGE_PREFIX):
         return [find_package_file(base_model)]

@@ -12,6 +12,11 @@ CHAT_TEMPLATE = (
 _SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
+def tokenizer_texts() -> list[Path]:
+    """The files that the tokenizer is learned on: they decide the model."""
+    return sorted((PROJECT_DIR / "data/sample/drops").glob("*.jsonl"))
+
+
 def build_tiny_llama(out: Path, *, vocab_size: int = 1024, hidden_size: int = 64, seed: int = 17) -> None:
     """Write model and tokenizer to `out`: 2 layers, hidden size 64, tied embeddings, float32, fixed by `seed`.
 
@@ -32,7 +37,7 @@ def build_tiny_llama(out: Path, *, vocab_size: int = 1024, hidden_size: int = 64
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = [path.read_text(encoding="utf-8") for path in sorted((PROJECT_DIR / "data/sample/drops").glob("*.jsonl"))]
+    texts = [path.read_text(encoding="utf-8") for path in tokenizer_texts()]
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

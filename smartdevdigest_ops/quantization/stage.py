@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.corpus.read import read_split
+from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
 from smartdevdigest_ops.quantization.calibration import LANGUAGES, build_calibration
 from smartdevdigest_ops.quantization.checks import (
@@ -195,9 +196,9 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 STAGE = Stage(
     name="quantized_model",
     make=make_quantized_model,
-    code_version="1",
+    code_version=f"1.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "m2_adapter", "labeled_pairs", "corpus_snapshot"),
-    settings=("quantization", "model.use_gptq", "model.max_length", "digesting", "seed"),
+    settings=("quantization", "model.use_gptq", "model.max_length", "model.precision", "digesting", "seed"),
     checks=CHECKS,
     own_process=True,
 )

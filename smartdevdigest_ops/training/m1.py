@@ -203,7 +203,7 @@ STAGE = Stage(
     make=make_m1_checkpoint,
     code_version="1",
     inputs=("base_model", "domain_tokenizer", "corpus_snapshot"),
-    settings=("training.m1", "model.max_length", "seed"),
+    settings=("training.m1", "model.max_length", "model.precision", "seed"),
     checks=(
         Check("loss_is_finite_and_falls", "Every train loss is finite; the last quarter's mean is below the first's."),
         Check("weights_are_finite", "No weight is NaN or infinite."),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.corpus.read import read_split
+from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
 from smartdevdigest_ops.settings import LoraSettings
 from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, StageReport
@@ -208,11 +209,12 @@ def check_loss_mask(labels: Iterable["torch.Tensor"], examples: Iterable[Example
 STAGE = Stage(
     name="m2_adapter",
     make=make_m2_adapter,
-    code_version="1",
+    code_version=f"1.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "labeled_pairs"),
     settings=(
         "training.m2",
         "model.max_length",
+        "model.precision",
         "digesting.max_keywords",
         "digesting.max_prerequisites",
         "digesting.max_terms",

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -120,6 +121,62 @@ def test_a_drop_of_bad_records_alone_stops_with_its_reasons(settings: Settings, 
     drop.write_text('{"url": "https://a.example"}\nnot json\n')
     with pytest.raises(RunFailed, match=r"bad\.jsonl"):
         run_graph(settings, [drop])
+
+
+def test_a_bad_drop_costs_a_good_one_nothing(settings: Settings, first_run: Outcome, tmp_path: Path):
+    (tmp_path / "a_bad.jsonl").write_text("not json\n")
+    good = drops_of(settings, [])[0]
+    with pytest.raises(RunFailed, match=r"a_bad\.jsonl") as failed:
+        run_graph(settings, [tmp_path / "a_bad.jsonl", good], selection="raw_crawl")
+    assert failed.value.exit_code == 2
+    with dagster_instance(settings.store_dir) as instance:
+        assert len(instance.get_dynamic_partitions("drops")) == NUM_SAMPLE_DROPS
+
+
+def test_a_killed_run_does_not_hold_up_the_next(tmp_path: Path):
+    environment = os.environ | {"SMARTDEVDIGEST_PROFILE": "ci", "SMARTDEVDIGEST_STORE": str(tmp_path)}
+    command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "raw_crawl or base_model"]
+    with subprocess.Popen([*command, "--set", "seed=3"], env=environment, stderr=subprocess.PIPE, text=True) as run:
+        while "[base_model] started" not in run.stderr.readline():
+            assert run.poll() is None
+        run.kill()
+    subprocess.run(command, env=environment, check=True, timeout=120)
+    with dagster_instance(tmp_path) as instance:
+        statuses = [run.status for run in instance.get_runs()]
+    assert dg.DagsterRunStatus.STARTED not in statuses
+
+
+def test_two_runs_at_once_in_one_store_both_succeed(tmp_path: Path):
+    environment = os.environ | {"SMARTDEVDIGEST_PROFILE": "ci", "SMARTDEVDIGEST_STORE": str(tmp_path)}
+    command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "+corpus_snapshot"]
+    runs = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    assert ArtifactStore(tmp_path).verify()[2] == []
+
+
+def test_a_refused_candidate_leaves_the_release_serving_and_the_drop_is_digested_by_it(
+    settings: Settings, first_run: Outcome, store: ArtifactStore
+):
+    # A release that no candidate reaches: the one that was made, with better figures.
+    first = store.current_making("release")
+    figures = json.loads((store.current("release").path / "release.json").read_text(encoding="utf-8"))
+    for fields in figures["metrics"].values():
+        for figure in fields.values():
+            figure |= {"mean": 0.9, "low": 0.9, "high": 0.9}
+    with store.staging("release") as staged:
+        (staged / "release.json").write_text(json.dumps(figures), encoding="utf-8")
+        unreachable = store.publish(staged, "release")
+    store.record(replace(first, version=unreachable.version))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMARTDEVDIGEST_OVERRIDES", "{training: {m2: {learning_rate: 0.05}}}")
+        with pytest.raises(RunFailed) as refused:
+            run_graph(load_settings(), drops_of(settings, []))
+    assert refused.value.is_gate_refusal
+    assert refused.value.exit_code == 1
+    assert store.current("release").version == unreachable.version
+    digests = store.current_making("digests", first_run.newest_drop)
+    assert digests.inputs["release"] == unreachable.version
+    store.record(first)
 
 
 def test_one_more_drop_remakes_only_what_it_touches(settings: Settings, first_run: Outcome):

@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -126,7 +127,7 @@ def test_killing_the_writer_before_publish_leaves_no_artifact_and_its_rest_is_re
 
 
 def test_a_staging_directory_of_a_living_process_is_left_alone(tmp_path: Path):
-    living = tmp_path / ".staging" / f"thing.{os.getppid()}.x"
+    living = tmp_path / ".staging" / f"thing.{socket.gethostname().replace('.', '-')}.{os.getppid()}.x"
     living.mkdir(parents=True)
     publish(ArtifactStore(tmp_path))
     assert living.is_dir()

@@ -188,12 +188,12 @@ def test_a_stage_process_dies_with_its_parent(settings: Settings, tmp_path: Path
     (settings.store_dir / "a.txt").write_text("sleep")
     plan_stage("words", settings, "a").write(tmp_path / "spec.json")
     parent_code = (
-        f"import subprocess; child = subprocess.Popen({command(tmp_path / 'spec.json')!r}); "
-        "print(child.pid, flush=True); child.wait()"
+        "import os, subprocess; os.environ['SMARTDEVDIGEST_PARENT_PID'] = str(os.getpid()); "
+        f"child = subprocess.Popen({command(tmp_path / 'spec.json')!r}); print(child.pid, flush=True); child.wait()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", parent_code],
-        env=environment(SMARTDEVDIGEST_DIE_WITH_PARENT="1"),
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
     ) as parent:
