@@ -1,6 +1,7 @@
 """The command line: `smartdevdigest --help`. Thin: every command is one call into the packages."""
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -162,16 +163,20 @@ def _digest(options: argparse.Namespace) -> int:
     model_dir = _model_dir(options.model, settings)
     from smartdevdigest_ops.digesting.files import digest_file  # noqa: PLC0415
 
-    if options.out is None:
-        counts = digest_file(source, model_dir, settings, sys.stdout, with_urls=options.with_urls)
+    out = options.out
+    if out is None or (out.exists() and not out.is_file() and not out.is_dir()):  # a pipe or device: nothing to keep
+        with out.open("w", encoding="utf-8") if out else contextlib.nullcontext(sys.stdout) as stream:
+            counts = digest_file(source, model_dir, settings, stream, with_urls=options.with_urls)
     else:
+        if out.is_dir() or not out.parent.is_dir():
+            raise UserError(f"-o {out}: needed a file in a directory that exists.")
         # Beside the target, and moved over it at the end: what was there stays until all digests are.
-        partial = options.out.with_name(f".{options.out.name}.partial")
+        partial = out.with_name(f".{out.name}.partial")
         try:
-            with partial.open("w", encoding="utf-8") as out:
-                counts = digest_file(source, model_dir, settings, out, with_urls=options.with_urls)
+            with partial.open("w", encoding="utf-8") as stream:
+                counts = digest_file(source, model_dir, settings, stream, with_urls=options.with_urls)
             if counts["digests"]:
-                partial.replace(options.out)
+                partial.replace(out)
         finally:
             partial.unlink(missing_ok=True)
     print(", ".join(f"{number} {what}" for what, number in counts.items()), file=sys.stderr)

@@ -39,6 +39,10 @@ def test_help_needs_no_heavy_package():
         (["run", "--set", "model.devce=cpu"], "model.devce: unknown key"),
         (["run", "--set", "seed"], "KEY=VALUE"),
         (["run", "--set", "seed=["], "not YAML"),
+        (["run", "--set", "seed=1", "--set", "seed.x=2"], "no settings below it"),
+        (["run", "--set", "profile=ci"], "--profile"),
+        (["verify"], "There is no store"),
+        (["path", "base_model[x]"], "does not come by drop"),
         (["run", "--select", "nosuch"], "nosuch"),
         (["digest", "nowhere.json"], "nowhere.json is not a file"),
         (["digest", "-", "--model", "nowhere"], "no model directory"),
@@ -73,12 +77,67 @@ def test_verify_finds_the_flipped_byte(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"{artifact.path / 'file.txt'}: content differs" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("damage", ["manifest", "manifest content", "pointer", "record", "version"])
+def test_verify_names_every_kind_of_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str):
+    import shutil
+
+    from smartdevdigest_ops.artifacts import ArtifactStore, Making
+
+    store = ArtifactStore(tmp_path / "store")
+    with store.staging("thing") as staged:
+        (staged / "file.txt").write_text("content")
+        artifact = store.publish(staged, "thing")
+    store.record(Making("thing", None, artifact.version, "f" * 16, {}, {}, "1", {}, {}, {}, []))
+    home = tmp_path / "store" / "thing"
+    damaged = {
+        "manifest": artifact.path / "manifest.json",
+        "manifest content": artifact.path / "manifest.json",
+        "pointer": home / "current.json",
+        "record": home / "makings" / f"{'f' * 16}.json",
+        "version": artifact.path,
+    }[damage]
+    if damage == "manifest":
+        damaged.unlink()
+    elif damage == "version":
+        shutil.rmtree(damaged)
+    else:
+        damaged.write_text("{}")
+    assert main(["verify"]) == 1
+    assert str(artifact.path if damage.startswith(("manifest", "version")) else damaged) in capsys.readouterr().out
+
+
+def test_digest_leaves_the_target_alone_when_nothing_comes_out(tmp_path: Path, tiny_base_model: Path):
+    (tmp_path / "bad.jsonl").write_text("not json\n")
+    (tmp_path / "out.jsonl").write_text("precious")
+    out = str(tmp_path / "out.jsonl")
+    assert main(["digest", str(tmp_path / "bad.jsonl"), "-o", out, "--model", str(tiny_base_model)]) == 2
+    assert (tmp_path / "out.jsonl").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "out.jsonl"]
+
+
+def test_digest_can_write_over_its_own_input(tmp_path: Path, tiny_base_model: Path):
+    record = {"source_type": "blog", "url": "https://a.example/x", "language": "en", "title": None, "content": "Text."}
+    file = tmp_path / "documents.jsonl"
+    file.write_text(json.dumps(record) + "\n")
+    assert main(["digest", str(file), "-o", str(file), "--with-urls", "--model", str(tiny_base_model)]) == 0
+    (line,) = file.read_text(encoding="utf-8").split("\n")[:-1]
+    assert json.loads(line)["url"] == record["url"]
+
+
+@pytest.mark.parametrize("target", ["missing/out.jsonl", "."])
+def test_a_target_that_cannot_be_written_is_no_traceback(
+    tmp_path: Path, tiny_base_model: Path, capsys: pytest.CaptureFixture[str], target: str
+):
+    (tmp_path / "one.json").write_text("{}")
+    out = str(tmp_path / target)
+    assert main(["digest", str(tmp_path / "one.json"), "-o", out, "--model", str(tiny_base_model)]) == 2
+    assert "smartdevdigest: " in capsys.readouterr().err
+
+
 def test_overrides_of_the_command_line_reach_the_settings(monkeypatch: pytest.MonkeyPatch):
     from smartdevdigest_ops.settings import load_settings
 
     monkeypatch.setenv("SMARTDEVDIGEST_OVERRIDES", json.dumps({"model": {"threads": 2}}))
-    with pytest.raises(SystemExit):
-        main(["--help"])
     main(["verify", "--set", "seed=5", "--set", "data.label_paths=[a, b]"])
     settings = load_settings()
     assert (settings.seed, settings.data.label_paths, settings.model.threads) == (5, ("a", "b"), 2)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from smartdevdigest_ops.artifacts import Artifact, ArtifactStore, Making
-from smartdevdigest_ops.release import ReleaseError, decide, read_release
+from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore, Making
+from smartdevdigest_ops.release import ReleaseError, check_artifacts_exist, decide, read_release
 from smartdevdigest_ops.settings import Settings, load_settings
 
 Run = Callable[..., Making]
@@ -129,13 +129,23 @@ def test_a_field_that_the_report_does_not_hold_is_refused_with_those_it_does(gra
         graph.gate("first", settings=graph.with_fields("bertscore"))
 
 
-def test_a_damaged_model_fails_the_check_that_the_artifacts_exist(graph: Graph) -> None:
+def test_a_damaged_model_is_never_released(graph: Graph) -> None:
     graph.publish("evaluation_report", "report.json", json.dumps(_report()))
     model = graph.publish("quantized_model", "weights.txt", "first")
-    (model.path / "weights.txt").write_text("tampered", encoding="utf-8")
-    making = graph._run("release", graph.settings)
-    assert not _check(making, "artifacts_exist")["passed"]
-    assert "weights.txt" in _check(making, "artifacts_exist")["message"]
+    (model.path / "weights.txt").write_text("tampe", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"weights\.txt"):
+        graph._run("release", graph.settings)
+
+
+@pytest.mark.parametrize(("text", "passes"), [("first", True), ("tampe", False)])
+def test_the_check_that_the_artifacts_exist_reads_their_files(graph: Graph, text: str, passes: bool) -> None:
+    report = graph.publish("evaluation_report", "report.json", json.dumps(_report()))
+    model = graph.publish("quantized_model", "weights.txt", "first")
+    (model.path / "weights.txt").write_text(text, encoding="utf-8")
+    release = {"quantized_model": model.version, "evaluation_report": report.version}
+    result = check_artifacts_exist(ArtifactStore(graph.settings.store_dir), release)
+    assert result.passed is passes
+    assert ("weights.txt" in result.message) is not passes
 
 
 def test_a_language_that_is_no_longer_measured_fails_the_gate() -> None:

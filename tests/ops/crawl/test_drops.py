@@ -13,6 +13,7 @@ from smartdevdigest_ops.contracts import CrawlRecord
 from smartdevdigest_ops.crawl import drops as drops_module
 from smartdevdigest_ops.crawl.drops import CrawlError, drop_path, list_drops, read_drop, read_entries, register_drop
 from smartdevdigest_ops.crawl.records import Reject
+from smartdevdigest_ops.settings import Settings
 
 
 def record(number: int = 1, **changes: Any) -> dict[str, Any]:
@@ -199,16 +200,28 @@ def test_parquet_dates_and_float_counts_are_read_as_their_writers_meant(tmp_path
     assert (first.publish_date, first.views, second.views) == ("2026-10-05", 3, None)
 
 
-def test_the_same_content_under_another_name_is_the_same_drop(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path / "store")
+def test_the_same_content_under_another_name_is_the_same_drop(tmp_path: Path, ci_settings: Settings, run: Any) -> None:
+    store = ArtifactStore(ci_settings.store_dir)
     first = write(tmp_path / "2026-10-05_a.jsonl", lines(record()))
     copy = write(tmp_path / "2026-10-06_copy.jsonl", lines(record()))
     key = register_drop(store, first)
+    run("raw_crawl", ci_settings, key)
     assert register_drop(store, copy) == key
     assert drop_path(store, key) == first
     first.unlink()
     register_drop(store, copy)
     assert drop_path(store, key) == copy
+
+
+def test_a_drop_refused_for_its_name_is_taken_in_under_the_right_one(
+    tmp_path: Path, ci_settings: Settings, run: Any
+) -> None:
+    store = ArtifactStore(ci_settings.store_dir)
+    key = register_drop(store, write(tmp_path / "misnamed.jsonl.gz", lines(record())))
+    with pytest.raises(CrawlError, match="misnamed"):
+        run("raw_crawl", ci_settings, key)
+    assert register_drop(store, write(tmp_path / "right.jsonl", lines(record()))) == key
+    assert run("raw_crawl", ci_settings, key).metrics["num_records"] == 1
 
 
 def test_a_drop_that_is_unknown_gone_or_changed_is_refused_with_what_to_do(tmp_path: Path) -> None:
