@@ -67,7 +67,9 @@ class Outcome:
 def dagster_instance(store_dir: Path) -> Iterator[dg.DagsterInstance]:
     """The instance that the UI of this store shows."""
     prepare_dagster_home(store_dir)
-    with dg.DagsterInstance.get() as instance:
+    with ArtifactStore(store_dir).lock("dagster", None):  # two processes at once would both create its tables
+        instance = dg.DagsterInstance.get()
+    with instance:
         yield instance
 
 
@@ -162,7 +164,7 @@ def _resolve(selection: str | None) -> set[str]:
         keys = dg.AssetSelection.from_string(selection).resolve(graph)
     except dg.DagsterError as error:
         raise UserError(
-            f"--select {selection!r} is no asset selection: {error}. Example: --select 'm1_checkpoint+'."
+            f"--select {selection!r} is no asset selection: {error}. Example: --select 'key:m1_checkpoint+'."
         ) from None
     if not keys:
         raise UserError(f"--select {selection!r} matches no asset. Assets: {', '.join(_topological_order())}.")

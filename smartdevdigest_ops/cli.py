@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     run = _command(commands, shared, "run", "bring the whole graph up to date, without a UI")
-    run.add_argument("--select", metavar="S", help="asset selection in Dagster's syntax, e.g. 'm1_checkpoint+'")
+    run.add_argument("--select", metavar="S", help="asset selection in Dagster's syntax, e.g. 'key:m1_checkpoint+'")
     run.add_argument(
         "--drop", metavar="FILE", type=Path, action="append", default=[],
         help="take in this drop instead of those of data.train_path, and digest it (repeatable): JSON Lines, "

@@ -94,11 +94,11 @@ def test_a_second_run_makes_nothing(settings: Settings, first_run: Outcome):
 def test_dagster_calls_nothing_stale_after_a_run(settings: Settings, first_run: Outcome):
     query = "{assetNodes { assetKey { path } staleStatus }}"
     ended = subprocess.run(
-        [sys.executable, "-m", "dagster_graphql", "-w", str(PROJECT_DIR / "workspace.yaml"), "-t", query],
+        [str(Path(sys.executable).parent / "dagster-graphql"), "-w", str(PROJECT_DIR / "workspace.yaml"), "-t", query],
         env=os.environ | {"DAGSTER_HOME": str(settings.store_dir / "dagster")},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    nodes = json.loads(ended.stdout[ended.stdout.index("{") :])["data"]["assetNodes"]
+    nodes = json.loads(ended.stdout[ended.stdout.index('{"data"') :])["data"]["assetNodes"]
     stale = {node["assetKey"]["path"][-1]: node["staleStatus"] for node in nodes if node["staleStatus"] != "FRESH"}
     # Partitioned assets are asked for one partition at a time; only the newest drop was digested.
     assert set(stale) <= {"raw_crawl", "digests"}, stale
@@ -135,7 +135,7 @@ def test_a_bad_drop_costs_a_good_one_nothing(settings: Settings, first_run: Outc
 
 def test_a_killed_run_does_not_hold_up_the_next(tmp_path: Path):
     environment = os.environ | {"SMARTDEVDIGEST_PROFILE": "ci", "SMARTDEVDIGEST_STORE": str(tmp_path)}
-    command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "raw_crawl or base_model"]
+    command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "key:raw_crawl or key:base_model"]
     with subprocess.Popen([*command, "--set", "seed=3"], env=environment, stderr=subprocess.PIPE, text=True) as run:
         while "[base_model] started" not in run.stderr.readline():
             assert run.poll() is None
@@ -148,7 +148,7 @@ def test_a_killed_run_does_not_hold_up_the_next(tmp_path: Path):
 
 def test_two_runs_at_once_in_one_store_both_succeed(tmp_path: Path):
     environment = os.environ | {"SMARTDEVDIGEST_PROFILE": "ci", "SMARTDEVDIGEST_STORE": str(tmp_path)}
-    command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "+corpus_snapshot"]
+    command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "+key:corpus_snapshot"]
     runs = [subprocess.Popen(command, env=environment) for _ in range(2)]
     assert [run.wait(timeout=120) for run in runs] == [0, 0]
     assert ArtifactStore(tmp_path).verify()[2] == []
@@ -195,7 +195,7 @@ def test_the_graph_runs_through_the_multiprocess_executor(tmp_path: Path):
         [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "raw_crawl"], env=environment, check=True
     )
     subprocess.run(
-        [sys.executable, "-m", "dagster", "job", "execute", "-w", str(PROJECT_DIR / "workspace.yaml"), "-j", "refresh"],
+        [sys.executable, "-m", "dagster", "job", "execute", "-m", "smartdevdigest_assets.definitions", "-j", "refresh"],
         env=environment, check=True,
     )  # fmt: skip
     store = ArtifactStore(tmp_path)
