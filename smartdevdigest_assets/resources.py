@@ -14,15 +14,8 @@ from pydantic import Field
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.settings import Settings, load_settings
-from smartdevdigest_ops.stage import (
-    ERROR_SUFFIX,
-    PARENT_VARIABLE,
-    StageSpec,
-    find_making,
-    get_stage,
-    plan_stage,
-    run_stage,
-)
+from smartdevdigest_ops.stage import StageSpec, find_making, get_stage, plan_stage, run_stage
+from smartdevdigest_ops.stage.process import ERROR_SUFFIX, PARENT_VARIABLE
 
 _MEBIBYTE = 1024 * 1024
 

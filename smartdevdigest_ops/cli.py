@@ -22,7 +22,8 @@ from smartdevdigest_ops.settings import (
     parse_overrides,
     profile_names,
 )
-from smartdevdigest_ops.stage import STAGE_MODULES, get_stage, quiet_libraries
+from smartdevdigest_ops.stage import STAGE_MODULES, get_stage
+from smartdevdigest_ops.stage.process import quiet_libraries
 
 _EXIT_FAILED = 1
 

@@ -98,7 +98,8 @@ def test_dagster_calls_nothing_stale_after_a_run(settings: Settings, first_run: 
         env=os.environ | {"DAGSTER_HOME": str(settings.store_dir / "dagster")},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    nodes = json.loads(ended.stdout[ended.stdout.index('{"data"') :])["data"]["assetNodes"]
+    answer = next(line for line in ended.stdout.split("\n") if line.startswith('{"data"'))
+    nodes = json.loads(answer)["data"]["assetNodes"]
     stale = {node["assetKey"]["path"][-1]: node["staleStatus"] for node in nodes if node["staleStatus"] != "FRESH"}
     # Partitioned assets are asked for one partition at a time; only the newest drop was digested.
     assert set(stale) <= {"raw_crawl", "digests"}, stale

@@ -10,17 +10,16 @@ import psutil
 import pytest
 import stage_samples
 
-from smartdevdigest_ops import stage as stage_module
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.settings import Settings, load_settings
-from smartdevdigest_ops.stage import StageError, StageSpec, is_fresh, plan_stage, run_stage
+from smartdevdigest_ops.stage import StageError, StageSpec, is_fresh, plan_stage, registry, run_stage
 
 
 @pytest.fixture(autouse=True)
 def _sample_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {stage.name: "stage_samples" for stage in stage_samples.STAGES}
-    monkeypatch.setattr(stage_module, "STAGE_MODULES", names)
+    monkeypatch.setattr(registry, "STAGE_MODULES", names)
 
 
 @pytest.fixture
@@ -146,8 +145,9 @@ def test_every_making_records_what_it_ran_on_and_used(settings: Settings, run):
 
 def command(spec: Path, name: str = "words") -> list[str]:
     code = (
-        "import sys; from smartdevdigest_ops import stage; stage.STAGE_MODULES = {'words': 'stage_samples'}; "
-        f"sys.exit(stage.main(['{name}', {str(spec)!r}]))"
+        "import sys; from smartdevdigest_ops.stage import process, registry; "
+        "registry.STAGE_MODULES = {'words': 'stage_samples'}; "
+        f"sys.exit(process.main(['{name}', {str(spec)!r}]))"
     )
     return [sys.executable, "-c", code]
 

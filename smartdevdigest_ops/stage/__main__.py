@@ -1,0 +1,7 @@
+"""`python -m smartdevdigest_ops.stage NAME SPEC.json`."""
+
+import sys
+
+from smartdevdigest_ops.stage.process import main
+
+sys.exit(main())

@@ -1,0 +1,127 @@
+"""Run one making in this process and publish what it made."""
+
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import cast
+
+from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore, Making
+from smartdevdigest_ops.resources import ResourceMeter
+from smartdevdigest_ops.settings import Settings
+from smartdevdigest_ops.stage.declaration import (
+    UNTRACKED_SETTINGS,
+    DeclaredSettings,
+    Stage,
+    StageContext,
+    StageError,
+    StageReport,
+)
+from smartdevdigest_ops.stage.planning import StageSpec
+from smartdevdigest_ops.stage.registry import get_stage
+
+
+def run_stage(spec: StageSpec, report_line: Callable[[str], None] | None = None) -> tuple[Making, bool]:
+    """Make what `spec` asks for and publish it; returns the making and whether it was made now (not found).
+
+    Raises:
+        UserError: the stage refused its input.
+    """
+    stage = get_stage(spec.stage)
+    settings = Settings.model_validate(spec.settings)
+    store = ArtifactStore(settings.store_dir)
+    with store.lock(spec.stage, spec.partition):
+        found = find_making(spec, store)
+        if found is not None:
+            store.make_current(found)
+            return found, False
+        return _make(stage, spec, settings, store, report_line or print_line), True
+
+
+def find_making(spec: StageSpec, store: ArtifactStore) -> Making | None:
+    """The making that `spec` asks for, if it was made before and may be taken again."""
+    if not get_stage(spec.stage).memoized:
+        return None
+    return store.making(spec.stage, spec.fingerprint, spec.partition)
+
+
+def _make(
+    stage: Stage, spec: StageSpec, settings: Settings, store: ArtifactStore, report_line: Callable[[str], None]
+) -> Making:
+    meter = ResourceMeter(settings.model.device if stage.own_process else "cpu")
+    with meter, store.staging(spec.stage) as out:
+        context = StageContext(
+            settings=cast(Settings, DeclaredSettings(settings, (*stage.settings, *UNTRACKED_SETTINGS))),
+            inputs=_open_inputs(store, spec),
+            out=out,
+            scratch=store.scratch(spec.stage, spec.fingerprint),
+            store=store,
+            partition=spec.partition,
+            report_line=report_line,
+        )
+        report = stage.make(context)
+        _refuse_unreported_checks(stage, report)
+        artifact = store.publish(out, spec.stage, spec.partition)
+    blocking = {check.name for check in stage.checks if check.blocking}
+    making = Making(
+        asset=spec.stage,
+        partition=spec.partition,
+        version=artifact.version,
+        fingerprint=spec.fingerprint,
+        inputs=spec.inputs | spec.outside,
+        settings=settings.only(stage.settings),
+        code_version=stage.code_version,
+        environment=environment(),
+        resources=meter.readings(),
+        metrics={name: float(value) for name, value in report.metrics.items()},
+        checks=[check.__dict__ | {"blocking": check.name in blocking} for check in report.checks],
+        notes=dict(report.notes),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    store.record(making)
+    return making
+
+
+def _open_inputs(store: ArtifactStore, spec: StageSpec) -> dict[str, Artifact | Mapping[str, Artifact]]:
+    opened: dict[str, Artifact | Mapping[str, Artifact]] = {}
+    for name, versions in spec.inputs.items():
+        if isinstance(versions, str):
+            opened[name] = _open_sound(store, name, versions)
+        else:
+            opened[name] = {key: _open_sound(store, name, version, key) for key, version in sorted(versions.items())}
+    return opened
+
+
+def _open_sound(store: ArtifactStore, name: str, version: str, partition: str | None = None) -> Artifact:
+    """The artifact, every byte of it checked: hashing costs a second per gigabyte, a wrong model a training run."""
+    artifact = store.open(name, version, partition)
+    if problems := artifact.problems():
+        raise ArtifactError(
+            f"{name} {version} is damaged, and nothing was made from it: {'; '.join(problems[:3])}. Remove the "
+            f"directory {artifact.path} and run again: it is made anew."
+        )
+    return artifact
+
+
+def _refuse_unreported_checks(stage: Stage, report: StageReport) -> None:
+    declared = {check.name for check in stage.checks}
+    reported = {check.name for check in report.checks}
+    if declared != reported:
+        raise StageError(f"{stage.name} declares the checks {sorted(declared)} but reported {sorted(reported)}.")
+
+
+def environment() -> dict[str, str]:
+    """What the making ran on: Python, platform and the versions of the packages that shape results."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "transformers", "tokenizers", "peft", "gptqmodel", "llguidance", "kiwipiepy", "numpy"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def print_line(message: str) -> None:
+    """A log line for whoever watches the terminal."""
+    print(message, file=sys.stderr, flush=True)
