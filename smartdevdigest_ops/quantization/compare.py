@@ -114,11 +114,17 @@ def most_frequent_share(token_ids: Sequence[int]) -> float:
 def turned_to_garbage(before: Sequence[Sequence[int]], after: Sequence[Sequence[int]]) -> tuple[int, int]:
     """(answers that were sound and are garbage now, answers that were sound).
 
-    An answer that repeated itself before (an untrained model's does) says nothing about quantizing.
+    Garbage is one token repeated, or next to nothing where there was an answer before. An answer that repeated itself
+    before (an untrained model's does) says nothing about quantizing.
     """
     sound = [
         changed
         for original, changed in zip(before, after, strict=True)
         if len(original) >= _MIN_JUDGED_TOKENS and most_frequent_share(original) <= _SOUND_SHARE
     ]
-    return sum(most_frequent_share(changed) > _GARBAGE_SHARE for changed in sound), len(sound)
+    garbage = [
+        changed
+        for changed in sound
+        if len(changed) < _MIN_JUDGED_TOKENS or most_frequent_share(changed) > _GARBAGE_SHARE
+    ]
+    return len(garbage), len(sound)

@@ -134,6 +134,7 @@ def test_without_a_held_out_document_the_loss_is_unknown_and_fails() -> None:
 
 def test_an_answer_is_garbage_only_if_it_was_sound_before() -> None:
     assert turned_to_garbage([PROSE, NOISE], [NOISE, NOISE]) == (1, 1)
+    assert turned_to_garbage([PROSE, PROSE], [PROSE, []]) == (1, 2)
     assert turned_to_garbage([NOISE, PROSE[:3]], [NOISE, NOISE]) == (0, 0)
     assert most_frequent_share(PROSE[:3]) == 0.0
 
