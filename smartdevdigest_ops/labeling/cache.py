@@ -22,12 +22,12 @@ class AnswerCache:
 
     directory: Path
 
-    def key(self, document: dict[str, Any], model: str, parameters: dict[str, Any]) -> str:
+    def key(self, messages: list[dict[str, str]], model: str, parameters: dict[str, Any]) -> str:
         """Name of the answer to one question; the document's URL is no part of it."""
         return content_hash(
             canonical_json(
                 {
-                    "document": document,
+                    "messages": messages,
                     "prompt_version": PROMPT_VERSION,
                     "model": model,
                     "parameters": parameters,

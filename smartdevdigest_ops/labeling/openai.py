@@ -137,12 +137,8 @@ class OpenAITeacher:
         )
 
     def _key(self, row: Mapping[str, Any]) -> str:
-        document = {name: row[name] for name in ("title", "content", "language")}
-        parameters = {
-            "temperature": self._settings.temperature,
-            "max_document_characters": self._settings.max_document_characters,
-        }
-        return self._cache.key(document, self._settings.model, parameters)
+        parameters = {"temperature": self._settings.temperature, "base_url": self._settings.base_url}
+        return self._cache.key(self._messages(row), self._settings.model, parameters)
 
     def _read_key(self) -> str:
         name = self._settings.api_key_environment

@@ -71,7 +71,7 @@ def test_a_second_run_sends_nothing_and_says_so_before(make_teacher: Any, teache
     assert len(teacher_server.requests) == 6
 
 
-@pytest.mark.parametrize("change", [{"model": "other"}, {"temperature": 0.5}, {"max_document_characters": 100}])
+@pytest.mark.parametrize("change", [{"model": "other"}, {"temperature": 0.5}, {"max_document_characters": 5}])
 def test_another_question_is_asked_again(make_teacher: Any, teacher_server: Any, change: dict[str, Any]) -> None:
     teacher_server.reply(ANSWER)
     make_teacher().answer_all(rows(1))
