@@ -91,7 +91,11 @@ class StageRunner(dg.ConfigurableResource):
             spec_path = Path(directory) / f"{spec.stage}.json"
             spec.write(spec_path)
             # A stage that Dagster's step no longer waits for must not go on computing beside its retry.
-            environment: Mapping[str, str] = {PARENT_VARIABLE: str(os.getpid())}
+            environment: Mapping[str, str] = {
+                PARENT_VARIABLE: str(os.getpid()),
+                # In a file each redraw of a progress bar is more text; a terminal shows the last.
+                "TQDM_MININTERVAL": "0.5" if sys.stderr.isatty() else "5",
+            }
             try:
                 completed = dg.PipesSubprocessClient().run(
                     context=context,
