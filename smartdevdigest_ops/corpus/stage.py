@@ -64,9 +64,9 @@ def _freeze(context: StageContext) -> StageReport:
     metrics: dict[str, float] = {}
     lines = ["| split | ko | en | characters |", "|---|---:|---:|---:|"]
     for split, table in splits.items():
-        languages = table["language"].to_pylist()
-        sizes = {language: languages.count(language) for language in ("ko", "en")}
-        num_characters = sum(table["num_characters"].to_pylist())
+        frame = table.select(["language", "num_characters"]).to_pandas()
+        sizes = {language: int((frame["language"] == language).sum()) for language in ("ko", "en")}
+        num_characters = int(frame["num_characters"].sum())
         metrics |= {f"num_documents_{split}_{language}": size for language, size in sizes.items()}
         metrics |= {f"num_documents_{split}": table.num_rows, f"num_characters_{split}": num_characters}
         lines.append(f"| {split} | {sizes['ko']} | {sizes['en']} | {num_characters:,} |")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.artifacts import write_atomically
-from smartdevdigest_ops.corpus.read import read_split
+from smartdevdigest_ops.corpus.read import map_split, read_split
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
 from smartdevdigest_ops.models.embeddings import extend_embeddings
 from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, StageReport
@@ -44,7 +44,7 @@ def make_m1_checkpoint(context: StageContext) -> StageReport:
 
     base_tokenizer = AutoTokenizer.from_pretrained(base_dir)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
-    texts = [row["content"] for row in read_split(corpus_dir, "train")]
+    texts = map_split(corpus_dir, "train", cache_dir=context.scratch / "mapped")["content"]
     packed = pack_documents(tokenizer, texts, sequence_length=sequence_length, seed=context.settings.seed)
     context.log(
         f"m1_checkpoint: {packed.num_documents} documents packed into {len(packed)} sequences of {sequence_length} "

@@ -11,7 +11,7 @@ import pytest
 from smartdevdigest_ops.artifacts import Artifact, ArtifactStore, Making, content_hash
 from smartdevdigest_ops.corpus.clean import CleanCounts, check_script, check_totals, check_urls
 from smartdevdigest_ops.corpus.prepare import prepare_drop
-from smartdevdigest_ops.corpus.read import CorpusError, read_split
+from smartdevdigest_ops.corpus.read import CorpusError, map_split, read_split
 from smartdevdigest_ops.corpus.snapshot import check_disjoint, check_filled
 from smartdevdigest_ops.corpus.split import SplitError, hashed_split, read_pinned
 from smartdevdigest_ops.crawl.drops import register_drop
@@ -252,3 +252,21 @@ def test_every_split_has_documents_passes_with_one_each_and_names_the_empty() ->
     result = check_filled({"train": one, "valid": none, "test": one})
     assert not result.passed
     assert "valid would be measured on nothing" in result.message
+
+
+def test_a_split_mapped_from_disk_has_the_rows_that_reading_it_has(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"content": "하나"}, {"content": "two"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
+    mapped = map_split(tmp_path, "train", cache_dir=tmp_path / "cache")
+    assert mapped.to_list() == read_split(tmp_path, "train") == rows
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_split_that_cannot_be_mapped_is_named(tmp_path: Path, damaged: bool) -> None:
+    if damaged:
+        (tmp_path / "train.parquet").write_bytes(b"PAR1 no parquet")
+    with pytest.raises(CorpusError, match=r"train\.parquet"):
+        map_split(tmp_path, "train", cache_dir=tmp_path / "cache")
