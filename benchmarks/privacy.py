@@ -16,10 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.environment import environment_lines
+from benchmarks.privacy_cases import Score, read_cases, score_cases
 from smartdevdigest_ops.contracts import CrawlRecord
 from smartdevdigest_ops.corpus.normalise import normalise_text
 from smartdevdigest_ops.corpus.privacy import find_private, mask_private
-from smartdevdigest_ops.corpus.privacy.labelled import Score, read_cases, score_cases
 from smartdevdigest_ops.drops.files import read_drop
 from smartdevdigest_ops.settings.corpus import PrivacySettings, PrivateKind
 

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.privacy_cases import Case, read_cases, score_cases
 from smartdevdigest_ops.corpus.markdown import segments
 from smartdevdigest_ops.corpus.privacy import find_private, mask_private
-from smartdevdigest_ops.corpus.privacy.labelled import Case, read_cases, score_cases
 from smartdevdigest_ops.settings.corpus import PrivacySettings, PrivateKind
 
 CASES = read_cases(Path(__file__).with_name("privacy_cases.jsonl"))
