@@ -1,6 +1,6 @@
 """New drops start their runs: one partition and one run per distinct content that lands in `data.incoming_path`.
 
-The sensor's cursor holds nothing. What is known of each file is in the store (ops/crawl/incoming_state.py), so a
+The sensor's cursor holds nothing. What is known of each file is in the store (ops/drops/incoming_state.py), so a
 restarted daemon, a lost cursor or a changed sensor name starts no run twice. What became of a run is read from
 Dagster itself: a drop counts as taken in when the store has it, as refused when its run failed, and is requested
 again under the same run key when no run of it is to be found.
@@ -67,6 +67,8 @@ def identify_drop() -> None:
     jobs=[ingest_drop, identify_drop],
     minimum_interval_seconds=SETTINGS.data.incoming_seconds,
     default_status=dg.DefaultSensorStatus.STOPPED,
+    description="Takes in what lands in data.incoming_path: one run per distinct content. A drop whose run failed is "
+    "set aside: the asset refused_drops shows its reasons.",
 )
 def new_drops(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """One run per distinct content in `data.incoming_path`; drops whose run failed are set aside in `refused_drops`."""

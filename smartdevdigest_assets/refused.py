@@ -89,7 +89,7 @@ def _evaluation(refused: list[Refusal], unreadable: Mapping[str, FileState]) -> 
 
 def _table(refused: list[Refusal], unreadable: Mapping[str, FileState], unknown: list[str]) -> str:
     rows = [
-        *((r.path, r.key, "; ".join(r.reasons), r.refused_at, r.run_id) for r in refused),
+        *((r.path, r.key, "; ".join(r.reasons), r.refused_at, f"[{r.run_id[:8]}](/runs/{r.run_id})") for r in refused),
         *((path, "", file.problem or "", "", "") for path, file in unreadable.items()),
     ]
     lines = ["| file | drop | why it was not taken in | since | run |", "|---|---|---|---|---|"]

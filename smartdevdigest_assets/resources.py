@@ -115,14 +115,15 @@ class StageRunner(dg.ConfigurableResource):
         metadata: dict[str, Any] = {
             "path": dg.MetadataValue.path(str(path)),
             "made_now": made,
-            **{key: dg.MetadataValue.float(value) for key, value in making.metrics.items()},
-            **self.compute.readings(making),
         }
+        # Cards and reports before the numbers they are made of: below twenty metrics nobody would find them.
         for name, note in making.notes.items():
             if name == "report_html":
                 metadata[name] = dg.MetadataValue.url((path / str(note)).as_uri())
             else:
                 metadata[name] = dg.MetadataValue.md(note) if isinstance(note, str) else dg.MetadataValue.json(note)
+        metadata |= {key: dg.MetadataValue.float(value) for key, value in making.metrics.items()}
+        metadata |= self.compute.readings(making)
         return dg.MaterializeResult(
             metadata=metadata,
             data_version=dg.DataVersion(making.version),

@@ -16,7 +16,12 @@ _UNFINISHED = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.Dags
 
 @dg.op(out=dg.Out(dict), description="Fetch what is new or changed at the sources of config/sources.yaml, as a drop.")
 def crawl(context: dg.OpExecutionContext) -> dg.Output[dict[str, Any]]:
-    """Counts by source, and the drop. A source that fails is told in the log and costs the others nothing."""
+    """Counts by source, and the drop. A source that fails is told in the log and costs the others nothing.
+
+    Raises:
+        dg.Failure: the sources or settings are wrong, or sources failed and none gave a page: a crawl that brings
+            nothing every night must not look like one that finds nothing new.
+    """
     try:
         report = crawl_configured_sources(load_settings())
     except UserError as error:
@@ -28,6 +33,13 @@ def crawl(context: dg.OpExecutionContext) -> dg.Output[dict[str, Any]]:
             context.log.warning(f"source {name} failed: {counts.problem}")
     drop = report.drop.address if report.drop else "none: nothing was new"
     numbers = {name: dg.MetadataValue.int(number) for name, number in report.totals().items()}
+    if report.num_failed and not report.num_had:
+        problems = "\n".join(f"{name}: {counts.problem}" for name, counts in report.sources.items() if counts.problem)
+        raise dg.Failure(
+            description=f"No source gave a page, and {report.num_failed} of {len(report.sources)} failed:\n{problems}",
+            metadata={**numbers, "sources": dg.MetadataValue.md(report.markdown())},
+            allow_retries=False,
+        )
     return dg.Output(
         {"run": report.run, "drop": drop, **report.totals()},
         metadata={"drop": drop, **numbers, "sources": dg.MetadataValue.md(report.markdown())},

@@ -195,15 +195,6 @@ class ArtifactStore:
             ) from None
         return Artifact(asset, partition, version, path, files)
 
-    def all_artifacts(self) -> Iterator[Artifact]:
-        """Every published version of every asset.
-
-        Raises:
-            ArtifactError: a version's manifest cannot be read.
-        """
-        for asset, partition, version in self._versions():
-            yield self.open(asset, version, partition)
-
     def _versions(self) -> list[tuple[str, str | None, str]]:
         """(asset, partition, version) of every directory that is a version, by its manifest or by its making."""
         found = set()

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 
 from smartdevdigest_ops.artifacts import ArtifactStore, content_hash
 from smartdevdigest_ops.errors import UserError
+from smartdevdigest_ops.models.terms import require_acceptance, terms_of
 from smartdevdigest_ops.settings import (
     OVERRIDES_VARIABLE,
     PROJECT_DIR,
@@ -102,6 +103,32 @@ def _parser() -> argparse.ArgumentParser:
     trained_on.add_argument("urls", metavar="URL", nargs="+", help="address of a page, in any of its spellings")
     trained_on.set_defaults(command=_trained_on)
 
+    plan = _command(commands, shared, "plan", "memory, tokens, steps, hours and labels of a training, before it starts")
+    plan.add_argument("--gpus", metavar="N", type=_positive(int), default=1, help="default: 1")
+    plan.add_argument("--gpu-memory", metavar="GIB", type=_positive(float), help="of one GPU: says what fits")
+    plan.add_argument(
+        "--reserve", metavar="GIB", type=float, default=1.5,
+        help="of each GPU, for the CUDA context, NCCL and gaps between blocks (a rule of thumb); default: 1.5",
+    )  # fmt: skip
+    plan.add_argument(
+        "--sharding", choices=("fsdp", "replicated"), default="fsdp", help="over several GPUs; default: fsdp"
+    )
+    plan.add_argument("--throughput", metavar="TOKENS/S", type=_positive(float), help="of all GPUs together: hours")
+    plan.add_argument(
+        "--peak-tflops", metavar="P", type=_positive(float),
+        help="of one GPU, dense, in the precision of the training: hours where no throughput is known",
+    )  # fmt: skip
+    plan.add_argument("--mfu", metavar="SHARE", type=_positive(float), default=0.4, help="of the peak; default: 0.4")
+    plan.add_argument("--tokens", metavar="N", type=_positive(int), help="train split; default: the current corpus's")
+    plan.add_argument(
+        "--documents", metavar="N", type=_positive(int), help="plan for so many like those of the current corpus"
+    )
+    plan.add_argument("--config", metavar="FILE", type=Path, help="config.json of the base model, where it is not here")
+    plan.add_argument(
+        "--label-price", metavar=("IN", "OUT"), nargs=2, type=float, help="of a million of the teacher's tokens"
+    )
+    plan.set_defaults(command=_plan)
+
     path = _command(commands, shared, "path", "print the directory of an asset's current version")
     path.add_argument("asset", help="asset name, or asset[partition]")
     path.set_defaults(command=_path)
@@ -110,6 +137,18 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=int, default=3000)
     ui.set_defaults(command=_ui)
     return parser
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """A number above 0, for argparse."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    return number
 
 
 def _command(commands: Any, shared: argparse.ArgumentParser, name: str, what: str) -> argparse.ArgumentParser:
@@ -148,6 +187,7 @@ def _put(tree: dict[str, Any], keys: list[str], value: str, item: str) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     settings = load_settings()
+    require_acceptance(terms_of(settings.model.base_model), settings.model.accept_terms)
     from smartdevdigest_assets.headless import (  # noqa: PLC0415 - Dagster only where it is needed
         drops_of,
         held_out_of,
@@ -244,10 +284,49 @@ def _trained_on(options: argparse.Namespace) -> int:
     from smartdevdigest_ops.lineage import trained_on  # noqa: PLC0415
 
     store = ArtifactStore(load_settings().store_dir)
-    found = trained_on(store, [content_hash(canonical_url(url)) for url in options.urls])
+    if patterns := [url for url in options.urls if "*" in url]:
+        raise UserError(
+            f"{patterns[0]!r} is a pattern, and this command asks for pages one by one. Put it into the file of "
+            "data.takedown_path and run: the metadata of cleaned_corpus names all its pages and what learned from them."
+        )
+    document_ids = [content_hash(canonical_url(url)) for url in options.urls]
+    if not store.root.is_dir():
+        raise UserError(f"There is no store at {_relative(store.root)}, so nothing was trained there.")
+    found = trained_on(store, document_ids)
     for artifact in found:
         print(artifact)
     print(f"{len(found)} artifacts in {_relative(store.root)} learned from {len(options.urls)} pages", file=sys.stderr)
+    if found:
+        print(
+            "Named in the file of data.takedown_path, the pages leave the corpus at the next run, and what is current "
+            "is made again without them. Older versions stay in the store until their directories are removed.",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    from smartdevdigest_ops.training.plan import Machine, plan_lines  # noqa: PLC0415
+
+    machine = Machine(
+        num_gpus=options.gpus,
+        gpu_memory_gib=options.gpu_memory,
+        reserve_gib=options.reserve,
+        sharding=options.sharding,
+        throughput=options.throughput,
+        peak_tflops=options.peak_tflops,
+        mfu=options.mfu,
+    )
+    for line in plan_lines(
+        settings,
+        machine,
+        config_file=options.config,
+        num_tokens=options.tokens,
+        num_documents=options.documents,
+        label_price=options.label_price,
+    ):
+        print(line)
     return 0
 
 

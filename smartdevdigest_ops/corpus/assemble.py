@@ -6,6 +6,7 @@ they are, in the drops' own artifacts; the corpus holds the decisions, a file pe
 nothing changed are shared with the version before.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,19 +115,65 @@ def write_decisions(
     import pyarrow.parquet as pq
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    counts: dict[str, Counter[str]] = {"kept": Counter(), "dropped": Counter(), "source": Counter()}
-    rows = (_decision(index, decided) for decided in index.decisions(drop))
+    counts = _DecisionCounts()
+    rows = (_decision(index, decided) for decided in index.decisions(drop.first_id, drop.first_id + drop.num_rows - 1))
     with pq.ParquetWriter(out, decision_schema(), compression="zstd") as writer:
         for group in files.row_groups(drop.key, ["language", "content_sha256"]):
             decided = [next(rows) | document for document in group.to_pylist()]
             writer.write_table(pa.Table.from_pylist(decided, decision_schema()), row_group_size=max(1, len(decided)))
             for row in decided:
-                if row["kept"]:
-                    counts["kept"][f"{row['language']} {row['split']}"] += 1
-                else:
-                    counts["dropped"][f"{row['reason']} {row['language']}"] += 1
-                counts["source"][f"{host_of(row['url'])} {'kept' if row['kept'] else row['reason']}"] += 1
-    return {name: dict(sorted(counter.items())) for name, counter in counts.items()}
+                counts.add(row)
+    return counts.as_json()
+
+
+def rewrite_decisions(
+    drop: AppliedDrop, index: CorpusIndex, before: Path, changed: set[int], out: Path
+) -> dict[str, dict[str, int]]:
+    """What `write_decisions` would write, from the file that was written `before` the versions `changed`.
+
+    A drop that comes to a large corpus changes a row or two in many old drops: the rest is copied.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    counts = _DecisionCounts(json.loads(str(drop.counts)))
+    start = drop.first_id
+    with pq.ParquetFile(before) as old, pq.ParquetWriter(out, decision_schema(), compression="zstd") as writer:
+        for number in range(old.num_row_groups):
+            group = old.read_row_group(number)
+            if here := changed.intersection(range(start, start + group.num_rows)):
+                rows = group.to_pylist()
+                for document in here:
+                    row = rows[document - start]
+                    counts.add(row, -1)
+                    [decided] = index.decisions(document, document)
+                    kept = {name: row[name] for name in ("language", "content_sha256")}
+                    rows[document - start] = _decision(index, decided) | kept
+                    counts.add(rows[document - start])
+                group = pa.Table.from_pylist(rows, decision_schema())
+            writer.write_table(group, row_group_size=max(1, group.num_rows))
+            start += group.num_rows
+    return counts.as_json()
+
+
+class _DecisionCounts:
+    """A drop's decisions in numbers."""
+
+    def __init__(self, before: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        self._counts = {name: Counter((before or {}).get(name, {})) for name in ("kept", "dropped", "source")}
+
+    def add(self, row: Mapping[str, Any], number: int = 1) -> None:
+        """Count a row, or take it back."""
+        if row["kept"]:
+            self._counts["kept"][f"{row['language']} {row['split']}"] += number
+        else:
+            self._counts["dropped"][f"{row['reason']} {row['language']}"] += number
+        self._counts["source"][f"{host_of(row['url'])} {'kept' if row['kept'] else row['reason']}"] += number
+
+    def as_json(self) -> dict[str, dict[str, int]]:
+        """Without the zeros."""
+        return {name: {key: n for key, n in sorted(counter.items()) if n} for name, counter in self._counts.items()}
 
 
 def decision_schema() -> "pa.Schema":

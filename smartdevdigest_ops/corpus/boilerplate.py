@@ -61,11 +61,6 @@ class SiteLines:
         """Pages of sites for which no memory was left."""
 
     @property
-    def num_sites(self) -> int:
-        """Sites that are counted."""
-        return len(self._sites)
-
-    @property
     def num_bytes(self) -> int:
         """Memory in use, estimated."""
         return self._num_bytes

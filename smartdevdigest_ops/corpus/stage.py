@@ -13,6 +13,7 @@ from smartdevdigest_ops.corpus.assemble import (
     HeldOut,
     bring_up_to_date,
     drops_in_order,
+    rewrite_decisions,
     write_decisions,
 )
 from smartdevdigest_ops.corpus.card import CorpusCard, card_markdown, dropped_picture
@@ -111,7 +112,8 @@ def _decide(context: StageContext, index: CorpusIndex, held_out: HeldOut) -> Sta
             "drops."
         )
     # Pages on the list that are in no drop any more may still be in a snapshot.
-    taken_down = sorted({*index.urls_taken_down(), *held_out.takedowns.urls})
+    found = set(index.urls_taken_down())
+    taken_down = sorted(found | held_out.takedowns.urls.keys())
     trained = trained_on(context.store, [content_hash(url) for url in taken_down]) if taken_down else []
     metrics = card.metrics() | {
         "num_drops": len(drops),
@@ -125,6 +127,10 @@ def _decide(context: StageContext, index: CorpusIndex, held_out: HeldOut) -> Sta
     context.log(f"{card.num_documents} documents kept of {card.num_records} records; {_said(card.reasons)}")
     notes: dict[str, Any] = {"markdown": card_markdown(card, dropped_picture(card))}
     if taken_down:
+        context.log(
+            f"{len(found)} pages of the drops are on the takedown list, and {len(taken_down) - len(found)} of its "
+            f"addresses in no drop; {len(trained)} artifacts learned from them: `taken_down` in the metadata names all"
+        )
         notes["taken_down"] = {
             "urls": taken_down,
             "copies_elsewhere": index.copies_of_taken_down(),
@@ -138,15 +144,25 @@ def _write_decisions(
 ) -> None:
     for drop in list(index.drops):
         name = decisions_file(drop.key)
-        before = previous.files.get(name) if previous else None
-        if previous and before and drop.decisions == before["sha256"]:
-            file = previous.path / name
-            if file.is_file() and file_sha256(file) == before["sha256"]:  # damage must not be handed on
-                context.reuse(previous, name)
-                continue
-        counts = write_decisions(drop, index, files, context.out / name)
-        index.set_decisions(drop, file_sha256(context.out / name), canonical_json(counts))
+        out = context.out / name
+        written, changed = index.changed_since_written(drop) or (drop.decisions, set())
+        is_known = previous is not None and written is not None and _holds(previous, name, written)
+        if previous and is_known and not changed:
+            context.reuse(previous, name)
+            continue
+        if previous and is_known:
+            counts = rewrite_decisions(drop, index, previous.path / name, changed, out)
+        else:
+            counts = write_decisions(drop, index, files, out)
+        index.set_decisions(drop, file_sha256(out), canonical_json(counts))
     index.refresh()
+
+
+def _holds(artifact: Artifact, name: str, sha256: str) -> bool:
+    """Whether this very file is in the artifact, undamaged: damage must not be handed on."""
+    file = artifact.path / name
+    known = artifact.files.get(name)
+    return known is not None and known["sha256"] == sha256 and file.is_file() and file_sha256(file) == sha256
 
 
 def _freeze(context: StageContext) -> StageReport:

@@ -38,13 +38,37 @@ def check_location(location: str) -> None:
     """See that a drop can be put into the location at all, before anything is fetched for it.
 
     Raises:
-        DeliveryError: it is a pattern or a file.
+        DeliveryError: it is a pattern or a file, cannot be written, or is of a kind that no installed driver serves.
     """
     if any(mark in location for mark in "*[") or ("://" not in location and resolve_path(location).is_file()):
         raise DeliveryError(
             f"data.incoming_path = {location!r} names files, and a crawl's drop needs a directory. Nothing was "
             "fetched; set data.incoming_path to a directory."
         )
+    try:
+        if "://" in location:
+            _find_drivers(location)
+        else:
+            _see_that_it_is_writable(resolve_path(location))
+    except (OSError, ValueError, ImportError) as error:
+        raise DeliveryError(
+            f"data.incoming_path = {location!r}: no drop can be put there ({error}). Nothing was fetched; correct the "
+            "path, make it writable, or install the driver for it."
+        ) from None
+
+
+def _find_drivers(url: str) -> None:
+    """Without connecting: a remote location that is away for a moment may be back when the drop is delivered."""
+    import fsspec
+
+    for protocol in url.partition("://")[0].split("::"):
+        fsspec.get_filesystem_class(protocol)
+
+
+def _see_that_it_is_writable(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(f"{directory} is not writable")
 
 
 def deliver_drop(connection: sqlite3.Connection, name: str, location: str, scratch: Path) -> Drop | None:

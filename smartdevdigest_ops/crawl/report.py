@@ -29,10 +29,14 @@ class SourceCounts:
     """What it could list only in part."""
 
     @property
+    def num_had(self) -> int:
+        """Pages that were had, or had not changed."""
+        return self.emitted + self.unchanged + self.not_modified + self.repeated
+
+    @property
     def num_listed(self) -> int:
         """Pages that the source lists."""
-        taken = self.emitted + self.unchanged + self.not_modified + self.repeated
-        return taken + self.refused.total() + self.waiting.total()
+        return self.num_had + self.refused.total() + self.waiting.total()
 
     def __str__(self) -> str:
         parts = [
@@ -67,6 +71,11 @@ class CrawlReport:
         """Sources that failed."""
         return sum(counts.problem is not None for counts in self.sources.values())
 
+    @property
+    def num_had(self) -> int:
+        """Pages that were had, or had not changed."""
+        return sum(counts.num_had for counts in self.sources.values())
+
     def totals(self) -> dict[str, int]:
         """Numbers over all sources."""
         counts = self.sources.values()
@@ -96,6 +105,8 @@ class CrawlReport:
             yield f"{'drop':<{width}}  {drop.address} ({drop.num_records} records of an interrupted crawl)"
         if self.drop is not None:
             yield f"{'drop':<{width}}  {self.drop.address} ({self.drop.num_records} records)"
+        elif not self.totals()["num_listed"]:
+            yield "no drop: no source listed a page"
         else:
             yield "nothing new: no drop"
 

@@ -112,7 +112,7 @@ def _no_page(counts: SourceCounts) -> str | None:
     """A site that refuses every page is down, or has changed, or does not want this crawl: somebody should know."""
     unanswered = {reason: n for reason, n in counts.refused.items() if reason not in _REFUSED_AS_LISTED}
     unanswered |= {reason: n for reason, n in counts.waiting.items() if reason in ("host_unavailable", "rate_limited")}
-    if not unanswered or counts.emitted + counts.unchanged + counts.not_modified + counts.repeated:
+    if not unanswered or counts.num_had:
         return None
     told = ", ".join(f"{number} {reason}" for reason, number in sorted(unanswered.items()))
     return f"none of its pages could be had ({told}); `smartdevdigest crawl --ledger` tells why"

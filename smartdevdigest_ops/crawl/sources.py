@@ -125,9 +125,22 @@ def _read(path: Path) -> list[Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise SourcesError(f"{path} could not be read: {error}. Nothing is crawled until it is mended.") from None
     if not isinstance(tree, dict) or set(tree) != {"sources"} or not isinstance(tree["sources"], list | None):
-        found = f"keys {', '.join(map(str, tree)) or 'none'}" if isinstance(tree, dict) else type(tree).__name__
-        raise SourcesError(f"{path} must hold the one key `sources` with a list of sources, found {found}.")
+        raise SourcesError(
+            f"{path} must hold the one key `sources` with a list of sources, found {_form(tree)}. Nothing is crawled "
+            "until it is mended."
+        )
     return tree["sources"] or []
+
+
+def _form(tree: Any) -> str:
+    """What stands in the place of `sources: [...]`, in the words of whoever wrote it."""
+    if tree is None:
+        return "nothing"
+    if not isinstance(tree, dict):
+        return "a list without that key" if isinstance(tree, list) else f"the text {str(tree)[:80]!r}"
+    if set(tree) != {"sources"}:
+        return f"keys {', '.join(map(str, tree)) or 'none'}"
+    return f"`sources` with {'keys' if isinstance(tree['sources'], dict) else 'one value'} in place of a list"
 
 
 class _UniqueKeysLoader(yaml.SafeLoader):

@@ -101,7 +101,11 @@ class Walk:
             try:
                 return await asyncio.to_thread(_url_list, _File(source.path, path.read_bytes(), "", None))
             except OSError as error:
-                raise ListingError("path", f"{path} could not be read: {error.strerror or error}.") from None
+                raise ListingError(
+                    "path",
+                    f"{path} could not be read: {error.strerror or error}. No page of this source is crawled; correct "
+                    "its `path`.",
+                ) from None
         listing: Listing = await self._read(source, str(source.url), _feed if source.kind == "feed" else _url_list)
         return listing
 
@@ -172,6 +176,7 @@ class Walk:
         """Write down what the listing answered, and keep it where it can be read."""
         outcome = "refused" if error else "not_modified" if fetched and fetched.status == 304 else "read"
         status = fetched.status if fetched else error.status if isinstance(error, FetchError) else None
+        robots = fetched.robots if fetched else "forbidden" if error and error.reason == "robots" else None
         line = LedgerLine(
             run=self.run.id,
             source=source.name,
@@ -185,7 +190,7 @@ class Walk:
             detail=str(error) if error else None,
             http_status=status,
             num_bytes=len(fetched.body) if fetched else None,
-            robots=fetched.robots if fetched else None,
+            robots=robots,
         )
         with transaction(self.connection):
             add_line(self.connection, line)

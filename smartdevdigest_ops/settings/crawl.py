@@ -1,6 +1,7 @@
 """How pages are fetched."""
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -92,6 +93,19 @@ class CrawlSettings(Section):
             f"contact={contact!r} is neither an e-mail address nor a URL in plain ASCII without spaces: a site's owner "
             "could not reach you with it. Set it like https://your.site/crawler or crawler@your.site."
         )
+
+    @field_validator("allowed_private_networks", mode="before")
+    @classmethod
+    def _networks_are_written_as_networks(cls, networks: Any) -> Any:
+        for network in networks if isinstance(networks, list | tuple) else ():
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(
+                    f"allowed_private_networks has {network!r}, which is no network ({error}). Needed is its first "
+                    "address and the length of its prefix, such as 10.1.0.0/16."
+                ) from None
+        return networks
 
     @field_validator("allowed_private_networks")
     @classmethod

@@ -47,6 +47,11 @@ class DataSettings(Section):
     )
     takedown_path: str | None = Field(None, description="List of URLs and patterns that must leave the corpus.")
     label_paths: tuple[str, ...] = Field((), description="Recorded label files (contracts/label.py), JSON Lines.")
+    general_paths: tuple[str, ...] = Field(
+        ("data/general/*.jsonl",),
+        description="General text (JSON Lines: id, language, split = replay | held_out, text), files or globs: what M1 "
+        "replays, and by which it is measured whether anything general was forgotten.",
+    )
 
     @field_validator("incoming_path")
     @classmethod

@@ -11,14 +11,17 @@ from smartdevdigest_ops.artifacts import Artifact, ArtifactStore
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.settings import Settings
 
-# Settings that say where and how fast, not what: reading them never makes an artifact stale.
+# Settings that say where, how fast and with whose consent, not what: reading them never makes an artifact stale.
 UNTRACKED_SETTINGS = (
     "profile",
     "store",
+    "model.accept_terms",
     "model.device",
     "model.precision",
     "model.threads",
     "corpus.memory_mib",
+    "training.processes",
+    "training.compile",
     "tracking",
 )
 
@@ -127,6 +130,8 @@ class Stage:
     """False: a part of each input is read, and the stage itself checks what it reads; only sizes are checked before."""
     own_process: bool = False
     """Heavy: run as its own process, so that its memory goes when it ends."""
+    distributed: bool = False
+    """`training.processes` processes may share its work: each runs it whole, and the first one publishes."""
     memoized: bool = True
     """False: decided anew whenever it is not up to date, because it looks at its own current version too."""
 

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 from smartdevdigest_ops.errors import UserError
-from smartdevdigest_ops.stage import registry
+from smartdevdigest_ops.settings import Settings
+from smartdevdigest_ops.stage import distributed, registry
 from smartdevdigest_ops.stage.declaration import StageError
 from smartdevdigest_ops.stage.planning import StageSpec
-from smartdevdigest_ops.stage.running import print_line, run_stage
+from smartdevdigest_ops.stage.running import print_line, run_stage, take_part
 
 # Process id of the parent that a stage process must not outlive. Given by the parent: read from here, it could be
 # that of whoever inherited an orphan already.
@@ -50,9 +51,28 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or a fork after its first use warns at length
 
 
+def _launch_processes(spec: StageSpec, path: Path) -> None:
+    """Become torch's launcher of several processes, where the stage and the settings want more than one."""
+    if not registry.get_stage(spec.stage).distributed:
+        return
+    processes = distributed.wanted_processes(Settings.model_validate(spec.settings))
+    if processes == 1:
+        return
+    if PARENT_VARIABLE in os.environ:
+        # The launcher keeps this process's id and its promise to end with its parent; its children promise it to it.
+        os.environ[PARENT_VARIABLE] = str(os.getpid())
+    command = distributed.launch_command(spec.stage, path, processes)
+    os.execv(command[0], command)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run one stage from its spec. Under Dagster Pipes it reports its log lines and the fingerprint made."""
-    parser = argparse.ArgumentParser(prog="python -m smartdevdigest_ops.stage", description=main.__doc__)
+    """Run one stage from its spec, in several processes where `training.processes` asks for them.
+
+    Under Dagster Pipes the first process reports its log lines and the fingerprint made.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m smartdevdigest_ops.stage", description=(main.__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("name", choices=sorted(registry.STAGE_MODULES))
     parser.add_argument("spec", type=Path)
     options = parser.parse_args(arguments)
@@ -63,6 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
         spec = StageSpec.read(options.spec)
         if spec.stage != options.name:
             raise StageError(f"{options.spec} is a spec of {spec.stage!r}, not of {options.name!r}.")
+        if not distributed.is_launched():
+            _launch_processes(spec, options.spec)
+        else:
+            distributed.use_own_gpu()
+        if not distributed.is_first_process():
+            os.environ["TQDM_DISABLE"] = "1"
+            take_part(spec)
+            return 0
         if "DAGSTER_PIPES_CONTEXT" not in os.environ:
             run_stage(spec)
             return 0

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import cast
 
 from smartdevdigest_ops.artifacts import Artifact, ArtifactStore, Making
@@ -18,6 +19,7 @@ from smartdevdigest_ops.stage.declaration import (
     StageError,
     StageReport,
 )
+from smartdevdigest_ops.stage.distributed import wait_for_all
 from smartdevdigest_ops.stage.planning import StageSpec
 from smartdevdigest_ops.stage.registry import get_stage
 
@@ -51,16 +53,9 @@ def _make(
 ) -> Making:
     meter = ResourceMeter(settings.model.device if stage.own_process else "cpu")
     with meter, store.staging(spec.stage) as out:
-        context = StageContext(
-            settings=cast(Settings, DeclaredSettings(settings, (*stage.settings, *UNTRACKED_SETTINGS))),
-            inputs=_open_inputs(store, spec, whole=stage.reads_inputs_whole),
-            out=out,
-            scratch=store.scratch(spec.stage, spec.fingerprint),
-            store=store,
-            partition=spec.partition,
-            report_line=report_line,
-        )
+        context = _context(stage, spec, settings, store, out, report_line)
         report = stage.make(context)
+        wait_for_all()  # the others may still read checkpoints, which go once the making is recorded
         _refuse_unreported_checks(stage, report)
         artifact = store.publish(out, spec.stage, spec.partition, known=context.reused)
     blocking = {check.name for check in stage.checks if check.blocking}
@@ -81,6 +76,41 @@ def _make(
     )
     store.record(making)
     return making
+
+
+def take_part(spec: StageSpec) -> None:
+    """Run a stage beside the process that makes it (`run_stage` there): share its work, publish nothing.
+
+    Raises:
+        UserError: the stage refused its input.
+    """
+    stage = get_stage(spec.stage)
+    settings = Settings.model_validate(spec.settings)
+    store = ArtifactStore(settings.store_dir)
+    if find_making(spec, store) is not None:
+        return
+    with store.staging(spec.stage) as out:
+        stage.make(_context(stage, spec, settings, store, out, lambda line: None))
+        wait_for_all()
+
+
+def _context(
+    stage: Stage,
+    spec: StageSpec,
+    settings: Settings,
+    store: ArtifactStore,
+    out: Path,
+    report_line: Callable[[str], None],
+) -> StageContext:
+    return StageContext(
+        settings=cast(Settings, DeclaredSettings(settings, (*stage.settings, *UNTRACKED_SETTINGS))),
+        inputs=_open_inputs(store, spec, whole=stage.reads_inputs_whole),
+        out=out,
+        scratch=store.scratch(spec.stage, spec.fingerprint),
+        store=store,
+        partition=spec.partition,
+        report_line=report_line,
+    )
 
 
 def _open_inputs(store: ArtifactStore, spec: StageSpec, *, whole: bool) -> dict[str, Artifact | Mapping[str, Artifact]]:

@@ -6,10 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.stage import CheckResult
+from smartdevdigest_ops.tokenizer.dead_tokens import TokenUse
 from smartdevdigest_ops.tokenizer.round_trip import excerpt_of_difference, round_trip_failures
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_CHAT = [
+    {"role": "user", "content": "쿠버네티스의 middleware를 요약해 줘."},
+    {"role": "assistant", "content": '{"summary": "컨테이너 orchestration"}'},
+]
+_WHITE_SPACE = (" ", "\t", "\n", "\r\n", "\n    ", "\n\t\t", "\n\n  ", " \t")
+_NUMBERS_AND_WHITE_SPACE = (
+    *("0123456789", "7", "42", "404", "2026", "65536", "1234567", " 8080", "3.14159", "1,234,567", "10.0.0.1", "00:59"),
+    *(unit * repeats for unit in _WHITE_SPACE for repeats in (1, 2, 3, 4, 7, 8, 12, 16, 24, 32)),
+)
 
 
 def check_round_trip(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> CheckResult:
@@ -33,6 +44,58 @@ def check_base_ids(base: "PreTrainedTokenizerBase", tokenizer: "PreTrainedTokeni
     if changed:
         message += f" Changed: {', '.join(changed)}."
     return CheckResult("base_tokens_keep_their_ids", not moved and not changed, message)
+
+
+def check_special_tokens_and_chat(
+    base: "PreTrainedTokenizerBase", tokenizer: "PreTrainedTokenizerBase", new_tokens: Sequence[Mapping[str, Any]]
+) -> CheckResult:
+    """Special tokens are written, recognised and numbered as before, and a conversation is rendered as before."""
+    changed = []
+    if base.special_tokens_map != tokenizer.special_tokens_map:
+        changed.append("the map of special tokens")
+    specials = "".join(base.all_special_tokens)
+    if base.encode(specials, add_special_tokens=False) != tokenizer.encode(specials, add_special_tokens=False):
+        changed.append("how special tokens are encoded")
+    if base.encode("") != tokenizer.encode(""):
+        changed.append("the tokens put around a text")
+    if base.chat_template != tokenizer.chat_template:
+        changed.append("the chat template")
+    elif base.chat_template:
+        before, after = (each.apply_chat_template(_CHAT, tokenize=False) for each in (base, tokenizer))
+        ids = tokenizer.encode(after, add_special_tokens=False)
+        if before != after or base.encode(before, add_special_tokens=False) != _expanded(ids, _base_ids(new_tokens)):
+            changed.append("a rendered conversation")
+    message = f"{len(base.all_special_tokens)} special tokens and the chat template compared; nothing may change."
+    if changed:
+        message += f" Changed: {', '.join(changed)}."
+    return CheckResult("special_tokens_and_chat_template_unchanged", not changed, message)
+
+
+def check_digits_and_indentation(base: "PreTrainedTokenizerBase", tokenizer: "PreTrainedTokenizerBase") -> CheckResult:
+    """Numbers and runs of white space are encoded as the base encodes them."""
+    differing = [
+        text
+        for text in _NUMBERS_AND_WHITE_SPACE
+        if base.encode(text, add_special_tokens=False) != tokenizer.encode(text, add_special_tokens=False)
+    ]
+    message = f"{len(differing)} of {len(_NUMBERS_AND_WHITE_SPACE)} numbers and indentations are encoded otherwise; "
+    message += "none may be."
+    if differing:
+        message += f" The first: {differing[0]!r}."
+    return CheckResult("digits_and_indentation_unchanged", not differing, message)
+
+
+def check_no_dead_tokens(use: TokenUse) -> CheckResult:
+    """Each new token encodes something in the train split, leads to one that does, or was asked for."""
+    total = sum(map(len, (use.produced, use.required, use.steps, use.dead)))
+    message = (
+        f"{len(use.dead)} of {total} new tokens are dead; none may be. {len(use.produced)} are in the encoding of the "
+        f"train split, {len(use.steps)} only as steps to these, {len(use.required)} for required terms that it does "
+        "not hold so."
+    )
+    if use.dead:
+        message += f" The first dead: {min(use.dead)!r}."
+    return CheckResult("no_dead_tokens", not use.dead, message)
 
 
 def check_required_terms(tokenizer: "PreTrainedTokenizerBase", terms: Sequence[str]) -> CheckResult:
@@ -61,12 +124,12 @@ def check_only_joins(
 
     A text without a new token is therefore encoded exactly as before.
     """
-    base_ids = {token["id"]: token["base_ids"] for token in new_tokens}
+    base_ids = _base_ids(new_tokens)
     differing = 0
     untouched = 0
     for text in texts:
         ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        expanded = [base_id for token_id in ids for base_id in base_ids.get(token_id, (token_id,))]
+        expanded = _expanded(ids, base_ids)
         differing += expanded != base.encode(text, add_special_tokens=False, verbose=False)
         untouched += len(expanded) == len(ids)
     message = (
@@ -100,3 +163,13 @@ def check_reload(directory: Path, texts: Sequence[str]) -> CheckResult:
         f"{'kept' if templates_agree else 'changed'}."
     )
     return CheckResult("loads_and_saves_unchanged", differing == 0 and vocabularies_agree and templates_agree, message)
+
+
+def _base_ids(new_tokens: Sequence[Mapping[str, Any]]) -> dict[int, list[int]]:
+    """New id -> the base tokens that it joins."""
+    return {token["id"]: token["base_ids"] for token in new_tokens}
+
+
+def _expanded(ids: Sequence[int], base_ids: Mapping[int, Sequence[int]]) -> list[int]:
+    """`ids` with every new token replaced by what it joins."""
+    return [base_id for token_id in ids for base_id in base_ids.get(token_id, (token_id,))]

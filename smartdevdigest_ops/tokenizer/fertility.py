@@ -9,6 +9,9 @@ from smartdevdigest_ops.corpus.markdown import segments
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+CODE = "code"
+"""Kind of text of code blocks; prose has its language's."""
+
 
 @dataclass(frozen=True)
 class Fertility:
@@ -58,7 +61,7 @@ def measure_fertility(
     for document in documents:
         language = str(document["language"])
         prose, code = split_code(str(document["content"]))
-        for text, kinds in ((prose, (language,)), (code, (f"{language}_code", "code"))):
+        for text, kinds in ((prose, (language,)), (code, (f"{language}_code", CODE))):
             if not text:
                 continue
             measured = Fertility(

@@ -9,31 +9,30 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-from smartdevdigest_ops.tokenizer.base import BaseBpe, TokenizerError, byte_alphabet
+from smartdevdigest_ops.tokenizer.base import Bpe, TokenizerError
 
 
 @dataclass
 class MergeTable:
     """The merges learned so far, in rank order."""
 
-    base: BaseBpe
+    base: Bpe
     merges: list[tuple[int, int]] = field(default_factory=list)
     symbols: dict[int, str] = field(default_factory=dict)
-    """New id -> its string in the byte alphabet."""
+    """New id -> its string as the base's vocabulary writes it."""
 
     def __post_init__(self) -> None:
         self._ranks: dict[tuple[int, int], tuple[int, int]] = {}
         self._ids: dict[str, int] = {}
         self._base_ids: dict[int, list[int]] = {}
-        self._bytes = byte_alphabet()
 
     def symbol(self, token_id: int) -> str:
-        """String of a base or new token in the byte alphabet."""
+        """String of a base or new token as the base's vocabulary writes it."""
         return self.symbols.get(token_id) or self.base.symbols[token_id]
 
     def data(self, symbol: str) -> bytes:
         """The bytes that a symbol stands for."""
-        return bytes(self._bytes[character] for character in symbol)
+        return self.base.data(symbol)
 
     def is_in_base(self, symbol: str) -> bool:
         """Whether the base has this token; a merge into it would change how the base encodes."""
@@ -79,28 +78,6 @@ class MergeTable:
         ]
 
 
-def is_aligned(data: bytes) -> bool:
-    """Whether bytes are whole UTF-8 characters, or a fragment of one character.
-
-    A token that holds a character and a part of the next one decodes to garbage wherever generation stops after it.
-    A fragment of one is needed on the way to the character: Hangul has three bytes, and a merge joins two.
-    """
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        length = _character_bytes(data[0])
-        is_tail = all(0x80 <= byte < 0xC0 for byte in data[1:])
-        return is_tail and ((length == 0 and len(data) < 4) or len(data) < length)
-    return True
-
-
-def _character_bytes(lead: int) -> int:
-    """Bytes of the character that starts with `lead`; 0 for a continuation byte."""
-    if 0x80 <= lead < 0xC0:
-        return 0
-    return 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-
-
 def add_required_terms(table: MergeTable, terms: tuple[str, ...]) -> list[str]:
     """Append the merges that make each term one token, alone and after a space; returns the forms that needed any.
 
@@ -111,8 +88,7 @@ def add_required_terms(table: MergeTable, terms: tuple[str, ...]) -> list[str]:
     """
     extended = []
     for term in terms:
-        alone = _pre_token_of(table, term)
-        after_space = table.base.pre_tokens(f" {term}")
+        alone, after_space = _pre_tokens_of(table, term)
         # A pre-tokenizer that splits the space off leaves the term as it is alone.
         forms = [alone, after_space[0]] if len(after_space) == 1 else [alone]
         for form in forms:
@@ -121,19 +97,20 @@ def add_required_terms(table: MergeTable, terms: tuple[str, ...]) -> list[str]:
     return extended
 
 
-def _pre_token_of(table: MergeTable, term: str) -> str:
+def _pre_tokens_of(table: MergeTable, term: str) -> tuple[str, list[str]]:
+    """The pre-token that a term is, and its pre-tokens after a space."""
     if not term or term != term.strip():
         raise TokenizerError(
             f"tokenizer.required_terms holds {term!r}: a term starts and ends with a visible character."
         )
-    pieces = table.base.pre_tokens(term)
+    pieces, after_space = table.base.term_pieces(term)
     if len(pieces) != 1:
         shown = " | ".join(table.data(piece).decode("utf-8", "replace") for piece in pieces)
         raise TokenizerError(
             f"tokenizer.required_terms holds {term!r}, which the base tokenizer splits before any merge ({shown}); "
             "merges never cross these borders, so it cannot be one token. Remove it, or require its parts."
         )
-    return pieces[0]
+    return pieces[0], after_space
 
 
 def _join(table: MergeTable, pre_token: str, term: str) -> bool:
@@ -150,7 +127,8 @@ def _join(table: MergeTable, pre_token: str, term: str) -> bool:
                 f"tokenizer.required_terms holds {term!r}, which the base has tokens for that its own merges do not "
                 "reach; making it one token would change how the base encodes. Remove it."
             )
-        at = next((i for i in free if is_aligned(table.data(results[i]))), free[0])
+        joinable = (i for i in free if table.base.can_join(*map(table.symbol, pairs[i])))
+        at = next(joinable, free[0])
         table.add(*pairs[at])
         ids = table.segment(pre_token)
     return True

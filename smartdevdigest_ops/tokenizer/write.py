@@ -1,6 +1,5 @@
 """The extended tokenizer as files that AutoTokenizer loads, and as new_tokens.json."""
 
-import copy
 import json
 import shutil
 from pathlib import Path
@@ -14,20 +13,28 @@ _COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens
 _OLDER_FORMATS = ("vocab.json", "merges.txt", "tokenizer.model")
 
 
-def write_extended_tokenizer(base_dir: Path, table: MergeTable, out: Path) -> None:
-    """Write the base's tokenizer with the merges of `table` to `out`; special tokens and chat template stay.
+def extended_tree(table: MergeTable, num_merges: int | None = None) -> dict[str, Any]:
+    """`tokenizer.json` of the base with the first `num_merges` learned merges; None: with all.
 
     New ids start after the base's last, added tokens included, so no id moves.
     """
-    tree = copy.deepcopy(table.base.tree)
-    model: dict[str, Any] = tree["model"]
+    tree = dict(table.base.tree)
+    model: dict[str, Any] = dict(tree["model"])
+    merges = table.merges[:num_merges]
+    symbols = {table.symbol(left) + table.symbol(right) for left, right in merges}
+    new = {symbol: token_id for token_id, symbol in table.symbols.items() if symbol in symbols}
     # tokenizers numbers added tokens that are not in the vocabulary by its size, which grows here: they go in with
     # the ids they have. No merge leads to them, so nothing encodes differently.
-    model["vocab"] |= table.base.added
-    model["vocab"] |= {symbol: token_id for token_id, symbol in table.symbols.items()}
-    pairs = [[table.symbol(left), table.symbol(right)] for left, right in table.merges]
+    model["vocab"] = model["vocab"] | table.base.added | new
+    pairs = [[table.symbol(left), table.symbol(right)] for left, right in merges]
     is_old_form = bool(model["merges"]) and isinstance(model["merges"][0], str)
     model["merges"] = model["merges"] + ([" ".join(pair) for pair in pairs] if is_old_form else pairs)
+    return tree | {"model": model}
+
+
+def write_extended_tokenizer(base_dir: Path, table: MergeTable, out: Path) -> None:
+    """Write the base's tokenizer with the merges of `table` to `out`; special tokens and chat template stay."""
+    tree = extended_tree(table)
     (out / "tokenizer.json").write_text(json.dumps(tree, ensure_ascii=False, indent=2), encoding="utf-8")
     _copy_present(base_dir, out, _COMPANIONS)
     write_new_tokens(table.new_tokens(), out)

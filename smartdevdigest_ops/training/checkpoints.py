@@ -1,22 +1,32 @@
-"""Checkpoints of a running training: which one to resume from, and how often to write one."""
+"""Checkpoints of a running training: complete or not there, the last few kept, and the best by held-out loss.
+
+The Trainer writes a checkpoint's files in place. It counts only once it is sealed: every file on the disk, then a list
+of them with their sizes renamed into it. Earlier ones go after that, so that a kill at any moment leaves the last
+sealed one whole.
+"""
 
 import json
 import math
+import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from smartdevdigest_ops.artifacts import write_atomically
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _STATE = "trainer_state.json"
+_SEAL = "complete.json"
 _FEWEST_STEPS = 25
 _MOST_STEPS = 500
 _MOST_PARTS = 4
 
 
 def steps_between(num_steps: int, wanted: int | None) -> int:
-    """Optimizer steps from one checkpoint to the next.
+    """Optimizer steps from one checkpoint, or one evaluation, to the next.
 
     A checkpoint of SmolLM2 with its optimizer is 1.6 GB and costs about as much as one step on two cores: a run is
     cut into at most four parts, none under 25 steps and none over 500.
@@ -27,23 +37,77 @@ def steps_between(num_steps: int, wanted: int | None) -> int:
     return min(_MOST_STEPS, math.ceil(num_steps / parts))
 
 
-def last_checkpoint(directory: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest complete checkpoint and its trainer state; incomplete ones are removed.
+def checkpoint_of(directory: Path, step: int) -> Path:
+    """Where the Trainer writes the checkpoint after `step`."""
+    return directory / f"checkpoint-{step}"
 
-    The Trainer writes the state file last, so a checkpoint without a readable one was cut off by a kill.
-    """
-    complete: list[tuple[int, Path, dict[str, Any]]] = []
+
+def seal(checkpoint: Path) -> None:
+    """Bring every file of a checkpoint to the disk, then declare it complete."""
+    sizes: dict[str, int] = {}
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != _SEAL):
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        sizes[str(path.relative_to(checkpoint))] = path.stat().st_size
+    write_atomically(checkpoint / _SEAL, json.dumps(sizes))
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether it was sealed, and every file of it is there at its size."""
+    try:
+        sizes: dict[str, int] = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def complete_checkpoints(directory: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Complete checkpoints with their trainer states, the oldest first."""
+    found = [
+        (path, json.loads((path / _STATE).read_text(encoding="utf-8")))
+        for path in directory.glob("checkpoint-*")
+        if is_complete(path)
+    ]
+    return sorted(found, key=lambda entry: int(entry[1]["global_step"]))
+
+
+def last_checkpoint(directory: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest complete checkpoint and its trainer state."""
+    found = complete_checkpoints(directory)
+    return found[-1] if found else None
+
+
+def remove_incomplete(directory: Path) -> None:
+    """Remove what a kill left of a checkpoint that was being written or removed."""
     for path in directory.glob("checkpoint-*"):
-        try:
-            state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-            continue
-        complete.append((int(state["global_step"]), path, state))
-    if not complete:
+        if not is_complete(path):
+            _remove(path)
+
+
+def remove_older(directory: Path, keep: int) -> None:
+    """Keep the newest `keep` complete checkpoints, and the best that each of them knows."""
+    found = complete_checkpoints(directory)
+    kept = {path for path, _ in found[-keep:]}
+    for _, state in found[-keep:]:
+        if best := best_evaluation(state["log_history"]):
+            kept.add(checkpoint_of(directory, best[0]))
+    for path, _ in found:
+        if path not in kept:
+            _remove(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    (checkpoint / _SEAL).unlink(missing_ok=True)  # first: a part of it must never pass for the whole
+    shutil.rmtree(checkpoint)
+
+
+def best_evaluation(log_history: Sequence[dict[str, Any]]) -> tuple[int, float] | None:
+    """Step and held-out loss of the lowest one (the first of equals); None where nothing was evaluated."""
+    evaluations = [(entry["eval_loss"], entry["step"]) for entry in log_history if "eval_loss" in entry]
+    if not evaluations:
         return None
-    _, path, state = max(complete, key=lambda entry: entry[0])
-    return path, state
+    loss, step = min(evaluations)
+    return int(step), float(loss)
 
 
 def restore_weights(model: "PreTrainedModel", checkpoint: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
+from smartdevdigest_ops.models.terms import carry_terms
 from smartdevdigest_ops.settings import LoraSettings
 from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, StageReport
 from smartdevdigest_ops.training.answers import (
@@ -26,7 +27,7 @@ from smartdevdigest_ops.training.answers import (
     only_batch,
 )
 from smartdevdigest_ops.training.errors import TrainingError
-from smartdevdigest_ops.training.m1 import last_quarter
+from smartdevdigest_ops.training.m1_checks import last_quarter
 from smartdevdigest_ops.training.trainer import TrainingData, TrainingRun, train
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def make_m2_adapter(context: StageContext) -> StageReport:
     )
     save_adapter(model, context.out)
     run.write_curve(context.out)
+    carry_terms(m1_dir, context.out, "an adapter was trained on digests.")
     metrics: dict[str, float] = {
         "train_loss": last_quarter(run.losses),
         "num_steps": run.num_steps,
@@ -95,6 +97,8 @@ def make_m2_adapter(context: StageContext) -> StageReport:
     }
     if run.held_out_loss_before is not None and run.held_out_loss_after is not None:
         metrics |= {"valid_loss_before": run.held_out_loss_before, "valid_loss_after": run.held_out_loss_after}
+    if run.best_step is not None:
+        metrics["best_step"] = run.best_step
     weights = adapter_weights(context.out)
     return StageReport(
         metrics=metrics,
@@ -104,6 +108,7 @@ def make_m2_adapter(context: StageContext) -> StageReport:
             check_vocabulary_untouched(weights),
             check_loss_mask((batches[index]["labels"] for index in range(len(batches))), trained_on.examples),
         ),
+        notes={"micro_batch": run.micro_batch, "kernels": run.kernels},
     )
 
 
@@ -209,7 +214,7 @@ def check_loss_mask(labels: Iterable["torch.Tensor"], examples: Iterable[Example
 STAGE = Stage(
     name="m2_adapter",
     make=make_m2_adapter,
-    code_version=f"1.{PROMPT_VERSION}",
+    code_version=f"2.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "labeled_pairs"),
     settings=(
         "training.m2",
@@ -227,4 +232,5 @@ STAGE = Stage(
         Check("loss_covers_answers_only", "As many tokens carry loss as the answers have."),
     ),
     own_process=True,
+    distributed=True,
 )

@@ -8,15 +8,20 @@ Chunking each document for itself leaves 7-12 % padding at T = 512, truncating t
 Position ids restart at every document, which transformers reads as "packed" and answers with a block-diagonal mask:
 no token attends to another document. It needs `attention_mask=None` and `use_cache=False` (a cache switches it off).
 
-Shapes: N sequences, T tokens each.
+A sequence is put together when it is drawn. In memory are two numbers per document; texts are read once, and token ids
+stay in the cache's files (training/encoding.py), mapped.
+
+Shapes: N sequences, T tokens each, D documents.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from smartdevdigest_ops.training.bits_per_byte import document_boundary_id, encode_documents
+from smartdevdigest_ops.training.encoding import encode_corpus
 from smartdevdigest_ops.training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -24,92 +29,168 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-_DOCUMENTS_PER_CALL = 256
+
+class TokenizedDocuments(Protocol):
+    """Token ids of documents, by their number."""
+
+    lengths_N: "np.ndarray"
+    """Tokens of each document."""
+    num_bytes: int
+    """UTF-8 bytes of all documents."""
+
+    def token_ids(self, index: int) -> "np.ndarray":
+        """Token ids of one document, int32."""
+
+
+class TokensInMemory:
+    """Tokenized documents that are few."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> None:
+        import numpy as np
+
+        texts = list(texts)
+        self._ids = [np.array(ids, dtype=np.int32) for ids in encode_documents(tokenizer, texts)]
+        self.lengths_N = np.array([len(ids) for ids in self._ids], dtype=np.int64)
+        self.num_bytes = sum(len(text.encode()) for text in texts)
+
+    def token_ids(self, index: int) -> "np.ndarray":
+        """Token ids of one document, int32."""
+        return self._ids[index]
 
 
 @dataclass(frozen=True)
 class PackedDocuments:
     """A map-style dataset of packed sequences."""
 
-    token_ids_NT: "np.ndarray"
-    """int32"""
-    position_ids_NT: "np.ndarray"
-    """int32; 0 at each document's start and at each sequence's start."""
-    num_documents: int
-    num_bytes: int
-    """UTF-8 bytes of all documents."""
-    num_tokens_dropped: int
-    """Tokens of the last, incomplete sequence."""
+    documents: TokenizedDocuments
+    order_D: "np.ndarray"
+    """Numbers of the documents, in the order in which they follow each other."""
+    starts_D: "np.ndarray"
+    """int64: where the boundary before each of them stands in the stream of all tokens; one more for the last one's
+    end."""
+    boundary: int
+    """Token id."""
+    sequence_length: int
+    name_of: Callable[[int], str]
+    """What a document is known by, given its number."""
 
     def __len__(self) -> int:
-        return len(self.token_ids_NT)
+        return self.num_tokens // self.sequence_length
 
     def __getitem__(self, index: int) -> "dict[str, torch.Tensor]":
         """`input_ids`, `position_ids` and `labels`, each (T,) int64. The model shifts the labels."""
         import torch
 
-        token_ids_T = torch.from_numpy(self.token_ids_NT[index]).long()
-        position_ids_T = torch.from_numpy(self.position_ids_NT[index]).long()
-        return {"input_ids": token_ids_T, "position_ids": position_ids_T, "labels": token_ids_T.clone()}
+        token_ids_T, position_ids_T = self.sequence(index)
+        return {
+            "input_ids": torch.from_numpy(token_ids_T),
+            "position_ids": torch.from_numpy(position_ids_T),
+            "labels": torch.from_numpy(token_ids_T.copy()),
+        }
+
+    def sequence(self, index: int) -> "tuple[np.ndarray, np.ndarray]":
+        """Token ids and position ids of one sequence, (T,) int64; positions count from a document's boundary.
+
+        A document that began in the sequence before counts from this one's start.
+        """
+        import numpy as np
+
+        first, last = self._bounds(index)
+        token_ids_T = np.full(last - first, self.boundary, dtype=np.int64)
+        position_ids_T = np.empty(last - first, dtype=np.int64)
+        for place in self._places(index):
+            start, end = int(self.starts_D[place]), last
+            if place < len(self.order_D):
+                end = min(end, int(self.starts_D[place + 1]))
+                ids = self.documents.token_ids(int(self.order_D[place]))
+                since = max(first, start + 1)
+                token_ids_T[since - first : end - first] = ids[since - start - 1 : end - start - 1]
+            begin = max(first, start)
+            position_ids_T[begin - first : end - first] = np.arange(end - begin)
+        return token_ids_T, position_ids_T
+
+    def documents_of(self, index: int) -> list[str]:
+        """Names of the documents of which a part stands in one sequence, in their order."""
+        return [self.name_of(int(self.order_D[place])) for place in self._places(index) if place < len(self.order_D)]
+
+    def _bounds(self, index: int) -> tuple[int, int]:
+        """Where a sequence begins and ends in the stream."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sequence {index} of {len(self)}")
+        first = (index % len(self)) * self.sequence_length
+        return first, first + self.sequence_length
+
+    def _places(self, index: int) -> range:
+        """Places in the order of the documents that a sequence has tokens of; D stands for the closing boundary."""
+        import numpy as np
+
+        first, last = self._bounds(index)
+        return range(
+            int(np.searchsorted(self.starts_D, first, side="right")) - 1,
+            int(np.searchsorted(self.starts_D, last, side="left")),
+        )
+
+    @property
+    def num_documents(self) -> int:
+        """D."""
+        return len(self.order_D)
+
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of all documents."""
+        return self.documents.num_bytes
+
+    @property
+    def num_tokens(self) -> int:
+        """Of all documents and the boundaries around them."""
+        return int(self.starts_D[-1]) + 1
+
+    @property
+    def num_tokens_dropped(self) -> int:
+        """Tokens of the last, incomplete sequence."""
+        return self.num_tokens % self.sequence_length
 
     @property
     def bytes_per_token(self) -> float:
         """Mean UTF-8 bytes that a token stands for, document boundaries counted as tokens."""
-        return self.num_bytes / (self.token_ids_NT.size + self.num_tokens_dropped)
+        return self.num_bytes / self.num_tokens
 
 
 def pack_documents(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], *, sequence_length: int, seed: int
+    tokenizer: "PreTrainedTokenizerBase",
+    texts: Iterable[str],
+    *,
+    sequence_length: int,
+    seed: int,
+    cache_dir: Path | None = None,
+    name_of: Callable[[int], str] = lambda number: f"document {number}",
+    what: str = "The train split holds",
+    log: Callable[[str], None] = lambda line: None,
 ) -> PackedDocuments:
     """Pack `texts`, in an order drawn from `seed`, each between two document boundaries.
 
+    Token ids are kept in memory, or where `cache_dir` is given there, and mapped. `texts` is gone through once.
+
     Raises:
-        TrainingError: all texts together are shorter than one sequence.
+        TrainingError: all texts together are shorter than one sequence; `what` begins the message.
     """
     import numpy as np
-    from tqdm import tqdm  # noqa: PLC0415
 
-    order = list(range(len(texts)))
-    random.Random(seed).shuffle(order)
     boundary = document_boundary_id(tokenizer)
-    pieces: list[np.ndarray] = []
-    positions: list[np.ndarray] = []
-    with tqdm(total=len(texts), desc="Packing documents", unit="doc", disable=len(texts) < _DOCUMENTS_PER_CALL) as bar:
-        for start in range(0, len(order), _DOCUMENTS_PER_CALL):
-            batch = [texts[index] for index in order[start : start + _DOCUMENTS_PER_CALL]]
-            for token_ids in encode_documents(tokenizer, batch):
-                pieces.append(np.array([boundary, *token_ids], dtype=np.int32))
-                positions.append(np.arange(len(token_ids) + 1, dtype=np.int32))
-            bar.update(len(batch))
+    documents: TokenizedDocuments = (
+        TokensInMemory(tokenizer, texts)
+        if cache_dir is None
+        else encode_corpus(tokenizer, texts, cache_dir=cache_dir, log=log)
+    )
+    order = list(range(len(documents.lengths_N)))
+    random.Random(seed).shuffle(order)
+    order_D = np.array(order, dtype=np.int64)
     # The last document is closed too: the model learns where a document ends from every one of them.
-    pieces.append(np.array([boundary], dtype=np.int32))
-    positions.append(np.zeros(1, dtype=np.int32))
-    stream = np.concatenate(pieces)
-    num_sequences = len(stream) // sequence_length
-    if num_sequences == 0:
+    starts_D = np.concatenate([[0], np.cumsum(documents.lengths_N[order_D] + 1)]).astype(np.int64)
+    packed = PackedDocuments(documents, order_D, starts_D, boundary, sequence_length, name_of)
+    if not len(packed):
         raise TrainingError(
-            f"The train split holds {len(texts)} documents of {len(stream)} tokens together, less than one sequence "
+            f"{what} {packed.num_documents} documents of {packed.num_tokens} tokens together, less than one sequence "
             f"of {sequence_length}: there is nothing to train on. Lower training.m1.sequence_length or add documents."
         )
-    kept = num_sequences * sequence_length
-    token_ids_NT = stream[:kept].reshape(num_sequences, sequence_length)
-    position_ids_NT = np.concatenate(positions)[:kept].reshape(num_sequences, sequence_length)
-    return PackedDocuments(
-        token_ids_NT=token_ids_NT,
-        position_ids_NT=_restart_at_cuts(position_ids_NT),
-        num_documents=len(texts),
-        num_bytes=sum(len(text.encode()) for text in texts),
-        num_tokens_dropped=len(stream) - kept,
-    )
-
-
-def _restart_at_cuts(position_ids_NT: "np.ndarray") -> "np.ndarray":
-    """Positions counted from the sequence's start where a document began before it."""
-    import numpy as np
-
-    restarted = position_ids_NT.copy()
-    for row_T in restarted:
-        starts = np.flatnonzero(row_T == 0)
-        continued = starts[0] if len(starts) else len(row_T)
-        row_T[:continued] -= row_T[0]
-    return restarted
+    return packed

@@ -1,13 +1,13 @@
 """Weights & Biases around one training (extra `wandb`): off, offline or online."""
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.settings import TrackingSettings
+from smartdevdigest_ops.stage.distributed import is_first_process
 
 
 class TrackingError(UserError):
@@ -25,7 +25,7 @@ def tracked(
     Raises:
         TrackingError: wandb is not installed.
     """
-    if tracking.wandb == "disabled" or int(os.environ.get("RANK", "0")) != 0:
+    if tracking.wandb == "disabled" or not is_first_process():
         yield []
         return
     if importlib.util.find_spec("wandb") is None:

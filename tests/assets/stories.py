@@ -47,6 +47,22 @@ REPOSITORY = DEFINITIONS.get_repository_def()
 ORDER = list(STAGE_MODULES)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
+# What follows a snapshot, one after the other.
+TRAINING = [["domain_tokenizer"], ["m1_checkpoint"]]
+DELIVERY = [["quantized_model"], ["evaluation_report"], ["release"]]
+
+
+@dataclass
+class Beginning:
+    """A store in which one drop has gone all the way."""
+
+    root: Path
+    cursor: str
+    names: dict[str, str]
+    """Partition -> name of the drop."""
+    started: list[list[str]]
+    """What each tick had asked for."""
+
 
 @dataclass
 class World:

@@ -66,6 +66,15 @@ def test_what_the_settings_refuse_fails_the_run_with_one_message(site: ChangingS
     assert site.asked == []
 
 
+def test_a_crawl_without_a_page_from_any_source_fails_its_run_with_what_each_source_says(site: ChangingSite):
+    site.put("/a", "", status=403)
+    result = crawl_sources.execute_in_process(raise_on_error=False)
+    (failure,) = result.get_step_failure_events()
+    told = failure.step_failure_data.user_failure_data
+    assert "No source gave a page, and 1 of 1 failed:\npages: none of its pages could be had" in told.description
+    assert told.metadata["num_refused"].value == 2
+
+
 def test_the_daily_crawl_is_off_until_switched_on():
     assert defs.resolve_schedule_def("daily_crawl").default_status is dg.DefaultScheduleStatus.STOPPED
     assert defs.resolve_job_def("crawl_sources")

@@ -2,142 +2,26 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 from file_server import FileServer, serving
+from sensor_daemon import record, settle, store_of
 
-from smartdevdigest_assets import incoming, refused
-from smartdevdigest_assets.definitions import defs
-from smartdevdigest_assets.headless import RunFailed, dagster_instance, run_graph
-from smartdevdigest_assets.incoming import new_drops
+from smartdevdigest_assets import incoming
+from smartdevdigest_assets.headless import dagster_instance
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.drops import incoming as looking
 from smartdevdigest_ops.drops.copies import drop_key
 from smartdevdigest_ops.drops.location import LocationError
-from smartdevdigest_ops.settings import PROJECT_DIR, Settings, load_settings
-
-RUN_KEY_TAG = "dagster/run_key"
-
-
-def record(number: int = 1) -> str:
-    return json.dumps(
-        {"source_type": "blog", "url": f"https://a.example/{number}", "language": "en", "title": "T", "content": "text"}
-    )
-
-
-class Daemon:
-    """Ticks the sensor and does what Dagster's daemon does with the answer: partitions, events, one run per run key."""
-
-    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
-        self.settings = settings
-        self.instance = instance
-        self.cursor: str | None = None
-
-    def tick(self) -> list[dg.RunRequest]:
-        """Evaluate, without starting what was requested."""
-        result = new_drops(dg.build_sensor_context(instance=self.instance, cursor=self.cursor))
-        assert isinstance(result, dg.SensorResult)
-        self.cursor = result.cursor
-        self.skip_message = result.skip_reason.skip_message if result.skip_reason else None
-        for request in result.dynamic_partitions_requests or []:
-            for key in request.partition_keys:
-                if isinstance(request, dg.AddDynamicPartitionsRequest):
-                    self.instance.add_dynamic_partitions("drops", [key])
-                else:
-                    self.instance.delete_dynamic_partition("drops", key)
-        for event in result.asset_events:
-            self.instance.report_runless_asset_event(event)
-        return list(result.run_requests or [])
-
-    def run(self, requests: list[dg.RunRequest]) -> list[dg.ExecuteInProcessResult]:
-        """Start the requested runs, really."""
-        return [
-            defs.resolve_job_def(request.job_name).execute_in_process(
-                instance=self.instance,
-                partition_key=request.partition_key,
-                run_config=request.run_config,
-                tags={**request.tags, RUN_KEY_TAG: request.run_key},
-                raise_on_error=False,
-            )
-            for request in requests
-            if not self.instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: request.run_key}))
-        ]
-
-    def tick_and_run(self) -> list[bool]:
-        """Whether each run that was started succeeded."""
-        return [result.success for result in self.run(self.tick())]
-
-    @property
-    def partitions(self) -> set[str]:
-        return set(self.instance.get_dynamic_partitions("drops"))
-
-    @property
-    def table(self) -> str:
-        """What the UI shows of the refused drops."""
-        event = self.instance.get_latest_materialization_event(dg.AssetKey("refused_drops"))
-        return event.asset_materialization.metadata["refused"].value
-
-    @property
-    def check_passes(self) -> bool:
-        key = dg.AssetCheckKey(dg.AssetKey("refused_drops"), "nothing_refused")
-        record = self.instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
-        return record.event.dagster_event.event_specific_data.passed
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    (tmp_path / "incoming").mkdir()
-    return tmp_path / "incoming"
-
-
-@pytest.fixture(scope="module")
-def empty_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with nothing but a Dagster instance: creating its tables takes longer than most tests."""
-    store = tmp_path_factory.mktemp("empty") / "store"
-    with dagster_instance(store) as instance:
-        instance.get_runs()
-    return store
-
-
-@pytest.fixture
-def start(tmp_path: Path, empty_instance: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """`start(location, **settings of data)`: a daemon on the store's own instance, as one process after another has."""
-    shutil.copytree(empty_instance, tmp_path / "store", symlinks=True)
-    opened = []
-
-    def start_daemon(location: Path | str, **data: Any) -> Daemon:
-        data = {"drop_settled_seconds": 0, "incoming_path": str(location), **data}
-        monkeypatch.setenv("SMARTDEVDIGEST_STORE", str(tmp_path / "store"))
-        monkeypatch.setenv("SMARTDEVDIGEST_OVERRIDES", json.dumps({"data": data}))
-        settings = load_settings("ci")
-        monkeypatch.setattr(incoming, "SETTINGS", settings)
-        monkeypatch.setattr(refused, "SETTINGS", settings)
-        context = dagster_instance(settings.store_dir)
-        opened.append(context)
-        return Daemon(settings, context.__enter__())
-
-    yield start_daemon
-    for context in opened:
-        context.__exit__(None, None, None)
-
-
-def store_of(daemon: Daemon) -> ArtifactStore:
-    return ArtifactStore(daemon.settings.store_dir)
-
-
-def settle(path: Path) -> None:
-    """Make the file look as if it was last written a minute ago."""
-    status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 60 * 10**9))
+from smartdevdigest_ops.settings import PROJECT_DIR
 
 
 def test_a_settled_file_starts_one_run_and_no_second(start: Any, place: Path) -> None:
@@ -238,153 +122,6 @@ def test_a_request_that_the_daemon_lost_is_made_again_under_its_run_key(
     again = daemon.tick()
     assert [request.run_key for request in again] == [request.run_key for request in first]
     assert daemon.run(again)[0].success
-    assert daemon.tick() == []
-
-
-def test_a_bad_drop_is_set_aside_with_its_reasons_and_its_mended_version_is_taken(start: Any, place: Path) -> None:
-    daemon = start(place)
-    (place / "a_bad.jsonl").write_text('{"url": "https://a.example"}\n')
-    (place / "b_good.jsonl").write_text(record())
-    assert daemon.tick_and_run() == [False, True]
-    bad, good = drop_key(place / "a_bad.jsonl"), drop_key(place / "b_good.jsonl")
-    assert daemon.tick() == []
-    assert daemon.partitions == {good}  # nothing below waits for the bad one
-    assert "a_bad.jsonl" in daemon.table
-    assert "content: is missing" in daemon.table
-    assert not daemon.check_passes
-    (place / "a_bad.jsonl").write_text(record(2))
-    mended = drop_key(place / "a_bad.jsonl")
-    assert daemon.tick_and_run() == [True]
-    daemon.tick()
-    assert daemon.partitions == {good, mended}
-    assert daemon.table == "Every drop was taken in."
-    assert daemon.check_passes
-    assert store_of(daemon).partitions("raw_crawl") == sorted([good, mended])
-    assert store_of(daemon).current_making("raw_crawl", bad) is None
-
-
-@pytest.mark.parametrize("name", ["a.jsonl.gz", pytest.param("a.parquet", marks=pytest.mark.slow)])
-def test_a_file_that_is_not_what_its_name_says_is_taken_once_it_has_its_right_name(
-    start: Any, place: Path, name: str
-) -> None:
-    daemon = start(place)
-    (place / name).write_text(record() + "\n")
-    assert [daemon.tick_and_run(), daemon.tick_and_run()] == [[False], []]
-    assert name in daemon.table
-    (place / name).rename(place / "a.jsonl")
-    assert [daemon.tick_and_run(), daemon.tick_and_run()] == [[True], []]
-    assert daemon.partitions == {drop_key(place / "a.jsonl")}
-    assert daemon.check_passes
-
-
-def test_a_drop_stopped_by_a_blocking_check_is_set_aside_with_what_the_check_says(
-    start: Any, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from smartdevdigest_ops.drops import stage
-    from smartdevdigest_ops.stage import CheckResult
-
-    daemon = start(place)
-    (place / "a.jsonl").write_text(record())
-    monkeypatch.setattr(
-        stage, "check_totals", lambda *_: CheckResult("totals_reconcile", False, "3 lines = 1 + 1 records")
-    )
-    assert daemon.tick_and_run() == [False]
-    daemon.tick()
-    assert "check totals_reconcile of raw_crawl: 3 lines = 1 + 1 records" in daemon.table
-    assert daemon.partitions == set()
-
-
-def test_a_crashed_run_is_tried_again_by_itself(start: Any, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from smartdevdigest_ops.drops import refusals
-
-    daemon = start(place)
-    (place / "a.jsonl").write_text(record())
-    monkeypatch.setattr(refusals, "_FIRST_PAUSE_SECONDS", -1.0)
-    requests = daemon.tick()
-    (daemon.settings.store_dir / "raw_crawl").write_text("in the way of the directory")
-    assert [result.success for result in daemon.run(requests)] == [False]
-    (daemon.settings.store_dir / "raw_crawl").unlink()
-    daemon.tick()
-    assert "NotADirectoryError" in daemon.table
-    assert daemon.partitions == set()  # nothing below waits meanwhile
-    (second,) = daemon.tick()
-    assert (second.partition_key, second.run_key) == (requests[0].partition_key, f"{requests[0].run_key}-2")
-    assert daemon.run([second])[0].success
-    daemon.tick()
-    assert daemon.check_passes
-
-
-def test_a_file_that_changed_before_its_run_is_taken_as_what_it_became(start: Any, place: Path) -> None:
-    daemon = start(place)
-    (place / "a.jsonl").write_text(record())
-    requests = daemon.tick()
-    (place / "a.jsonl").write_text(record() + "\n" + record(2))
-    assert [result.success for result in daemon.run(requests)] == [False]
-    assert daemon.tick_and_run() == [True]
-    daemon.tick()
-    assert daemon.partitions == {drop_key(place / "a.jsonl")}
-    assert daemon.table == "Every drop was taken in."
-
-
-def test_a_file_renamed_before_its_run_is_taken_under_its_new_name(start: Any, place: Path) -> None:
-    daemon = start(place)
-    (place / "a.jsonl").write_text(record())
-    requests = daemon.tick()
-    (place / "a.jsonl").rename(place / "b.jsonl")
-    assert [result.success for result in daemon.run(requests)] == [False]
-    assert [success for _ in range(3) for success in daemon.tick_and_run()] == [True]
-    assert daemon.partitions == {drop_key(place / "b.jsonl")}
-
-
-def test_files_of_unknown_format_are_counted_where_the_refused_are_and_are_no_failure(start: Any, place: Path) -> None:
-    daemon = start(place)
-    (place / "notes.txt").write_text("x")
-    daemon.tick()
-    assert daemon.skip_message == "0 known drops, 1 of no known format"
-    assert "notes.txt" in daemon.table
-    assert daemon.check_passes
-
-
-def test_the_refused_drops_are_reported_only_when_something_changed(start: Any, place: Path) -> None:
-    daemon = start(place)
-    (place / "bad.jsonl").write_text("no json")
-    daemon.tick_and_run()
-    for _ in range(3):
-        daemon.tick()
-    events = daemon.instance.fetch_materializations(dg.AssetKey("refused_drops"), limit=10).records
-    assert [record.asset_materialization.metadata["num_refused"].value for record in events] == [1, 0]
-
-
-def test_the_check_of_the_refused_drops_can_be_executed(start: Any, place: Path) -> None:
-    daemon = start(place)
-    (place / "bad.jsonl").write_text("no json")
-    daemon.tick_and_run()
-    daemon.tick()
-    checks = dg.Definitions(
-        assets=[refused.refused_drops],
-        asset_checks=[refused.nothing_refused],
-        jobs=[dg.define_asset_job("check", dg.AssetSelection.checks(*refused.nothing_refused.check_keys))],
-    )
-    result = checks.resolve_job_def("check").execute_in_process(instance=daemon.instance)
-    (evaluation,) = result.get_asset_check_evaluations()
-    assert not evaluation.passed
-    assert evaluation.description == "Refused drops: 1. Unreadable files: 0."
-
-
-def test_a_drop_refused_by_a_headless_run_is_shown_and_its_partition_is_gone(
-    start: Any, place: Path, tmp_path: Path
-) -> None:
-    daemon = start(place)
-    bad = tmp_path / "given.jsonl"
-    bad.write_text("no json")
-    with pytest.raises(RunFailed, match=r"given\.jsonl"):
-        run_graph(daemon.settings, [bad], selection="raw_crawl")
-    assert daemon.partitions == set()
-    assert "given.jsonl" in daemon.table
-    bad.write_text(record())
-    run_graph(daemon.settings, [bad], selection="raw_crawl")
-    assert daemon.check_passes
-    (place / "copy.jsonl").write_text(record())  # what was taken in there runs no second time here
     assert daemon.tick() == []
 
 

@@ -54,6 +54,13 @@ def record(url: str, content: str, **changes: Any) -> dict[str, Any]:
     return fields | {"content": content} | changes
 
 
+def damage(file: Path, first: int = 60, last: int = 61) -> None:
+    """Turn all bits of the file's bytes `first` to `last` (excluded) around."""
+    content = bytearray(file.read_bytes())
+    content[first:last] = bytes(byte ^ 0xFF for byte in content[first:last])
+    file.write_bytes(bytes(content))
+
+
 class Corpus:
     """Drops in a scratch store, taken through the real stages."""
 

@@ -38,7 +38,7 @@ def test_the_same_content_is_the_same_version_and_other_content_another(tmp_path
     store = ArtifactStore(tmp_path)
     first, again, other = publish(store), publish(store), publish(store, "other")
     assert first.version == again.version != other.version
-    assert sorted(artifact.version for artifact in store.all_artifacts()) == sorted([first.version, other.version])
+    assert {path.name for path in (tmp_path / "thing").iterdir()} == {first.version, other.version}
 
 
 def test_a_partition_has_its_own_current_version(tmp_path: Path):
@@ -106,7 +106,7 @@ def test_a_stage_that_fails_leaves_nothing_behind(tmp_path: Path):
 
     with pytest.raises(RuntimeError):
         fail_halfway()
-    assert list(store.all_artifacts()) == []
+    assert store.verify() == (0, 0, [])
     assert list((tmp_path / ".staging").iterdir()) == []
 
 
@@ -120,7 +120,7 @@ def test_killing_the_writer_before_publish_leaves_no_artifact_and_its_rest_is_re
         assert writer.stdout.readline() == b"ready\n"
         writer.kill()
     store = ArtifactStore(tmp_path)
-    assert list(store.all_artifacts()) == []
+    assert store.verify() == (0, 0, [])
     assert len(list((tmp_path / ".staging").iterdir())) == 1
     publish(store)
     assert list((tmp_path / ".staging").iterdir()) == []

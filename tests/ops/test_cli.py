@@ -8,7 +8,7 @@ import pytest
 
 from smartdevdigest_ops.cli import main
 
-COMMANDS = ("run", "digest", "crawl", "evaluate", "verify", "trained-on", "path", "ui")
+COMMANDS = ("run", "digest", "crawl", "evaluate", "verify", "trained-on", "plan", "path", "ui")
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,8 @@ def test_help_needs_no_heavy_package():
         (["digest", "-", "--model", "nowhere"], "no model directory"),
         (["digest", "-"], "release"),
         (["evaluate", "--documents", "nowhere", "-o", "x"], "nowhere is not a file"),
+        (["plan", "--gpus", "0"], "0 is not above 0"),
+        (["plan", "--config", "nowhere.json"], "nowhere.json is not a file"),
         (["path", "m1_checkpoint"], "no current version"),
         (["path", "m3_checkpoint"], "There is no asset 'm3_checkpoint'"),
     ],
@@ -143,8 +145,8 @@ def test_overrides_of_the_command_line_reach_the_settings(monkeypatch: pytest.Mo
     assert (settings.seed, settings.data.label_paths, settings.model.threads) == (5, ("a", "b"), 2)
 
 
-def test_trained_on_counts_nothing_in_an_empty_store_and_refuses_what_is_no_url(capsys):
-    assert main(["trained-on", "https://a.example/page"]) == 0
-    assert "0 artifacts in" in capsys.readouterr().err
+def test_trained_on_refuses_a_store_that_is_not_there_and_what_is_no_url(capsys):
+    assert main(["trained-on", "https://a.example/page"]) == 2
+    assert "There is no store" in capsys.readouterr().err
     assert main(["trained-on", "page"]) == 2
     assert "no absolute http(s) URL" in capsys.readouterr().err

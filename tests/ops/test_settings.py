@@ -5,7 +5,7 @@ import pytest
 from smartdevdigest_ops.settings import SettingsError, load_settings, profile_names
 
 
-@pytest.mark.parametrize("profile", ["sample", "ci", "gpu-30b"])
+@pytest.mark.parametrize("profile", ["sample", "ci", "gpu-30b", "bilingual"])
 def test_every_profile_loads(profile: str):
     assert profile in profile_names()
     assert load_settings(profile).profile == profile

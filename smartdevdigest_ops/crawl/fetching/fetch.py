@@ -210,8 +210,8 @@ class Fetcher:
         if not terms.allows(url):
             raise FetchError(
                 "robots",
-                f"{url}: the site's robots.txt forbids this page to {self._settings.user_agent}. It is left out; take "
-                "it from the source's list, or ask the site's owner.",
+                f"{url}: the site's robots.txt forbids this address to {self._settings.user_agent}, so it is not "
+                "fetched. Take it out of config/sources.yaml, or ask the site's owner.",
                 url=str(url),
             )
         longest = self._settings.max_crawl_delay_seconds

@@ -180,10 +180,11 @@ class GuardedNetwork:
         for address in addresses:
             why = refusal(address, self._allowed)
             if why is not None:
+                where = f"{host} is at {address}, which" if host != str(address) else host
                 raise Refused(
                     "private_address",
-                    f"{host} is at {address}, which is {why} and not public. If it belongs to your intranet, add its "
-                    "network to crawl.allowed_private_networks",
+                    f"{where} is {why} and not public. If it belongs to your intranet, add its network to "
+                    "crawl.allowed_private_networks",
                 )
         return addresses
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_samples import SAMPLE_DROPS, Corpus, record, text
+from corpus_samples import SAMPLE_DROPS, Corpus, damage, record, text
 
 from smartdevdigest_ops.artifacts import ArtifactError, content_hash
 from smartdevdigest_ops.corpus.read import CorpusError, corpus_drops, map_split, read_corpus, read_split
@@ -205,10 +205,7 @@ def test_a_damaged_drop_is_refused_when_it_is_new(corpus: Corpus) -> None:
     key = corpus.drop("a.jsonl", record("a", text(1)))
     artifact = corpus.store.current("cleaned_documents", key)
     assert artifact is not None
-    file = artifact.path / "documents.parquet"
-    damaged = bytearray(file.read_bytes())
-    damaged[50] ^= 1
-    file.write_bytes(bytes(damaged))
+    damage(artifact.path / "documents.parquet")
     with pytest.raises(ArtifactError, match="damaged"):
         corpus.make("cleaned_corpus")
 
@@ -216,19 +213,13 @@ def test_a_damaged_drop_is_refused_when_it_is_new(corpus: Corpus) -> None:
 def test_damage_after_cleaning_does_not_reach_the_snapshot_nor_the_next_corpus(corpus: Corpus) -> None:
     key = corpus.drop("1.jsonl", *(record(str(n), text(n)) for n in range(40)))
     _, first = corpus.make("cleaned_corpus")
-    decisions = first.path / f"decisions/{key}.parquet"
-    damaged = bytearray(decisions.read_bytes())
-    damaged[60] ^= 1
-    decisions.write_bytes(bytes(damaged))
+    damage(first.path / f"decisions/{key}.parquet")
     corpus.drop("2.jsonl", record("other", text(77)))
     _, second = corpus.make("cleaned_corpus")
     assert second.problems() == []
     artifact = corpus.store.current("cleaned_documents", key)
     assert artifact is not None
-    documents = artifact.path / "documents.parquet"
-    damaged = bytearray(documents.read_bytes())
-    damaged[60] ^= 1
-    documents.write_bytes(bytes(damaged))
+    damage(artifact.path / "documents.parquet")
     with pytest.raises(ArtifactError, match="damaged"):
         corpus.make("corpus_snapshot")
 
@@ -237,9 +228,7 @@ def test_a_damaged_page_of_the_index_costs_a_rebuild(corpus: Corpus) -> None:
     corpus.drop("1.jsonl", *(record(str(n), text(n)) for n in range(40)))
     before, _ = corpus.make("cleaned_corpus")
     index = corpus.store.root / ".cache" / "corpus_index.sqlite"
-    content = bytearray(index.read_bytes())
-    content[8192:] = b"\xff" * (len(content) - 8192)
-    index.write_bytes(bytes(content))
+    damage(index, first=8192, last=index.stat().st_size)
     corpus.drop("2.jsonl", record("other", text(77)))
     making, _ = corpus.make("cleaned_corpus")
     assert making.metrics["num_documents"] == before.metrics["num_documents"] + 1

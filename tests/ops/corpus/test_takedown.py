@@ -8,6 +8,7 @@ import pytest
 from corpus_samples import Corpus, publish, record, text
 
 from smartdevdigest_ops.artifacts import Making, content_hash
+from smartdevdigest_ops.cli import main
 from smartdevdigest_ops.corpus.takedown import TakedownError, read_takedowns
 from smartdevdigest_ops.corpus.url import canonical_url
 from smartdevdigest_ops.lineage import trained_on
@@ -113,3 +114,21 @@ def test_what_was_made_of_a_version_that_is_gone_or_damaged_is_still_named(tmp_p
         named = trained_on(corpus.store, [content_hash("https://a.example/1")])
         assert [(each.asset, each.num_documents) for each in named] == [("corpus_snapshot", None), ("m1_checkpoint", 0)]
         assert "is gone or damaged and may hold them" in str(named[0])
+
+
+def test_the_command_says_what_to_do_next_and_takes_no_pattern_for_a_page(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SMARTDEVDIGEST_STORE", str(tmp_path / "store"))
+    assert main(["trained-on", "https://a.example/1"]) == 2
+    assert "There is no store" in capsys.readouterr().err
+    corpus = Corpus(tmp_path, run)
+    corpus.drop("1.jsonl", *(record(str(n), text(n)) for n in range(40)))
+    corpus.make("cleaned_corpus")
+    corpus.make("corpus_snapshot")
+    assert main(["trained-on", "https://a.example/1?utm_source=mail"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("corpus_snapshot ")
+    assert "data.takedown_path" in told.err
+    assert main(["trained-on", "https://a.example/*"]) == 2
+    assert "is a pattern" in capsys.readouterr().err

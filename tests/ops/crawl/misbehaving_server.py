@@ -137,3 +137,34 @@ class MisbehavingServer:
         writer.write(data)
         await writer.drain()
         self.num_bytes_sent += len(data)
+
+
+def endlessly(server: MisbehavingServer, first: bytes, then: bytes) -> Handler:
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> None:
+        await server.send(writer, first)
+        while server.num_bytes_sent < 2**30:
+            await server.send(writer, then)
+
+    return serve
+
+
+def dripping(server: MisbehavingServer, first: bytes, drip: bytes) -> Handler:
+    """For 4 s, then the connection ends: who waits longer sees another failure than a timeout."""
+
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> None:
+        await server.send(writer, first)
+        for _ in range(200):
+            await server.send(writer, drip)
+            await asyncio.sleep(0.02)
+        writer.close()
+
+    return serve
+
+
+def once_and_close(data: bytes) -> Handler:
+    async def serve(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+        writer.close()
+
+    return serve

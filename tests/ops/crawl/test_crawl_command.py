@@ -72,6 +72,12 @@ def test_a_source_that_failed_is_exit_code_1_and_the_others_are_in_the_drop(site
     assert "posts  1 listed = 1 emitted" in printed
 
 
+def test_where_every_source_failed_it_does_not_say_that_nothing_is_new(site: ChangingSite, tmp_path: Path):
+    write_sources(tmp_path, source("gone", "sitemap", site.url("/missing.xml")))
+    code, printed, _ = smartdevdigest(tmp_path, "crawl")
+    assert (code, printed.splitlines()[-1]) == (1, "no drop: no source listed a page")
+
+
 def test_without_sources_contact_or_ledger_it_says_what_is_missing_with_exit_code_2(site: ChangingSite, tmp_path: Path):
     code, _, said = smartdevdigest(tmp_path, "crawl", "--ledger")
     assert (code, "There is no ledger" in said) == (2, True)

@@ -233,10 +233,16 @@ def test_what_a_crawl_of_long_ago_had_fetched_is_delivered_first(
 def test_records_that_could_not_be_delivered_wait_for_a_location_that_can_be_written(
     site: ChangingSite, sources: tuple[Source, Source], tmp_path: Path
 ):
-    (tmp_path / "file").write_text("")
-    state = tmp_path / "crawl" / "state.sqlite"
+    location, state = tmp_path / "away", tmp_path / "crawl" / "state.sqlite"
+
+    def a_file_takes_its_place(path: str, number: int) -> None:
+        if location.is_dir():
+            location.rmdir()
+            location.write_text("")
+
+    site.before_answer = a_file_takes_its_place
     with pytest.raises(DeliveryError, match="5 records"):
-        crawl(loopback_settings(), sources, str(tmp_path / "file" / "incoming"), state)
+        crawl(loopback_settings(), sources, str(location), state)
     report = finish(sources, tmp_path)
     assert report.was_resumed
     assert_each_page_came_once(site, tmp_path, most_in_flight=0)
@@ -254,13 +260,21 @@ def test_a_drop_goes_to_a_remote_location_whole(site: ChangingSite, sources: tup
     assert not list(tmp_path.glob(".*.part"))
 
 
-@pytest.mark.parametrize("location", ["drops/*.jsonl", "a_file"])
-def test_a_location_that_names_files_is_refused_before_anything_is_fetched(
-    site: ChangingSite, sources: tuple[Source, Source], tmp_path: Path, location: str
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("{here}/drops/*.jsonl", "names files"),
+        ("{here}/a_file", "names files"),
+        ("{here}/a_file/incoming", "Not a directory"),
+        ("drop-box://bucket/incoming", "Protocol not known"),
+    ],
+)
+def test_a_location_that_no_drop_can_be_put_into_is_refused_before_anything_is_fetched(
+    site: ChangingSite, sources: tuple[Source, Source], tmp_path: Path, location: str, why: str
 ):
     (tmp_path / "a_file").write_text("")
-    with pytest.raises(DeliveryError, match=r"names files.*Nothing was fetched"):
-        crawl(loopback_settings(), sources, str(tmp_path / location), tmp_path / "state.sqlite")
+    with pytest.raises(DeliveryError, match=f"{why}.*Nothing was fetched"):
+        crawl(loopback_settings(), sources, location.format(here=tmp_path), tmp_path / "state.sqlite")
     assert site.asked == []
 
 

@@ -13,12 +13,14 @@ CHAT_TEMPLATE = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>
 HIDDEN_SIZE = 8
 
 
-def write_tiny_gguf(file: Path, *, pretokenizer: str, architecture: str = "llama") -> list[str]:
+def write_tiny_gguf(
+    file: Path, *, pretokenizer: str, architecture: str = "llama", license_name: str = "apache-2.0"
+) -> list[str]:
     """Write the file and return its tokens; of the bytes, `ABSENT_BYTES` are left out."""
     tokens = [*SPECIAL_TOKENS, *(c for c in sorted(ByteLevel.alphabet()) if c not in ABSENT_BYTES), "12", "th", "the"]
     generator = np.random.default_rng(3)
     writer = gguf.GGUFWriter(file, architecture)
-    writer.add_license("apache-2.0")
+    writer.add_license(license_name)
     writer.add_block_count(1)
     writer.add_context_length(64)
     writer.add_embedding_length(HIDDEN_SIZE)

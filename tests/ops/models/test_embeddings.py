@@ -58,6 +58,35 @@ def test_a_base_with_spare_rows_has_those_filled_first():
     torch.testing.assert_close(after[12:], before[12:], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_matrix_that_grows_does_so_to_the_multiple_and_the_spare_rows_are_hardly_predicted(tied):
+    model = build_model(tied=tied)
+    before = model.get_input_embeddings().weight.detach().clone()
+    extend_embeddings(model, [token(10, 1, 2), token(11, 3)], multiple_of=8)
+    rows, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    assert rows.shape == output.shape == (16, 8)
+    assert model.config.vocab_size == 16
+    torch.testing.assert_close(rows[:10], before, rtol=0, atol=0)
+    torch.testing.assert_close(rows[12:], before.mean(dim=0).expand(4, 8))
+    # Jensen: no spare row gets more than one part in V of what the V base rows get together.
+    weights_TV = model(torch.arange(12)[None]).logits[0].exp()
+    assert (weights_TV[:, 12:] <= weights_TV[:, :10].sum(dim=1, keepdim=True) / 10 + 1e-6).all()
+
+
+def test_a_base_with_enough_spare_rows_does_not_grow_to_a_multiple():
+    model = build_model(tied=True, rows=13)
+    extend_embeddings(model, [token(10, 1)], multiple_of=8)
+    assert model.get_input_embeddings().weight.shape == (13, 8)
+
+
+def test_a_model_that_was_extended_and_padded_already_is_refused():
+    model = build_model(tied=True)
+    new_tokens = [token(token_id, 1, 2) for token_id in range(10, 19)]
+    extend_embeddings(model, new_tokens, multiple_of=8)
+    with pytest.raises(VocabularyMismatch, match=r"embedding has 24 rows.*looks extended already"):
+        extend_embeddings(model, new_tokens, multiple_of=8)
+
+
 def test_means_are_taken_in_float32_and_kept_in_the_type_of_the_model():
     model = build_model(tied=True).to(torch.bfloat16)
     rows = model.get_input_embeddings().weight.detach().clone()

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smartdevdigest_ops.artifacts import file_sha256
 from smartdevdigest_ops.models.gguf import GgufError, convert_gguf, read_gguf_facts
-from smartdevdigest_ops.models.resolve import find_package_file
+from smartdevdigest_ops.models.packages import find_packaged_model
 from smartdevdigest_ops.models.stage import check_embedding, check_tokenizer, check_weights
 from smartdevdigest_ops.settings import load_settings
 from smartdevdigest_ops.tokenizer.base import byte_alphabet
@@ -126,7 +126,7 @@ def test_an_architecture_that_transformers_cannot_read_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_the_sample_base_model_converts_and_completes_a_sentence(tmp_path):
-    facts = convert_gguf(find_package_file(load_settings("sample").model.base_model), tmp_path)
+    facts = convert_gguf(find_packaged_model(load_settings("sample").model.base_model).parts[0], tmp_path)
     assert facts.license == "apache-2.0"
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert len(tokenizer) == 49152 + 21

@@ -48,7 +48,7 @@ def test_the_sample_gives_a_tokenizer_that_passes_every_check(ci_settings, tiny_
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     new_tokens = json.loads((tmp_path / "out" / "new_tokens.json").read_text())
     assert report.metrics["num_new_tokens"] == len(new_tokens) == len(tokenizer) - 1024
-    assert len(new_tokens) >= ci_settings.tokenizer.num_new_tokens
+    assert report.metrics["num_learned"] == ci_settings.tokenizer.num_new_tokens
     for kind in ("ko", "en", "code"):
         assert report.metrics[f"bytes_per_token_{kind}_after"] > report.metrics[f"bytes_per_token_{kind}_before"]
     fertility = json.loads((tmp_path / "out" / "fertility.json").read_text())
@@ -64,11 +64,44 @@ def test_making_it_again_gives_the_same_bytes(ci_settings, tiny_base_model, corp
 
 
 def test_fewer_merges_than_asked_for_are_learned_and_told(ci_settings, tiny_base_model, corpus_dir, tmp_path):
-    settings = with_tokenizer(ci_settings, num_new_tokens=5000, min_frequency=40, required_terms=())
+    settings = with_tokenizer(
+        ci_settings, num_new_tokens=5000, min_frequency=9, min_gain=0.0, balance=0.0, required_terms=()
+    )
     report = make(settings, tiny_base_model, corpus_dir, tmp_path / "out")
     assert 0 < report.metrics["num_new_tokens"] < 5000
-    assert "of 5000 merges learned. No further pair occurs 40 times" in report.notes["merges"]
+    assert (
+        f"{report.metrics['num_learned']:,} of 5,000 merges learned. No further pair has 9 votes"
+        in (report.notes["merges"])
+    )
     assert all(check.passed for check in report.checks)
+
+
+def test_merges_stop_where_a_further_one_is_not_worth_a_token(ci_settings, tiny_base_model, corpus_dir, tmp_path):
+    settings = with_tokenizer(
+        ci_settings, num_new_tokens=5000, min_frequency=1, min_gain=1e-4, balance=0.0, required_terms=()
+    )
+    report = make(settings, tiny_base_model, corpus_dir, tmp_path / "out")
+    assert 0 < report.metrics["num_learned"] < 5000
+    assert "would save less than 0.0100% of the train split's tokens" in report.notes["merges"]
+    assert all(check.passed for check in report.checks)
+
+
+def test_a_base_that_speaks_the_language_is_kept_and_says_so(ci_settings, tiny_base_model, corpus_dir, tmp_path):
+    settings = with_tokenizer(ci_settings, min_gain=0.2, required_terms=())
+    report = make(settings, tiny_base_model, corpus_dir, tmp_path / "out")
+    assert report.metrics["num_new_tokens"] == 0
+    assert report.notes["merges"].startswith("0 of 100 merges learned.")
+    assert "The base tokenizer speaks the languages of this corpus" in report.notes["merges"]
+    kept, base = ((d / "tokenizer.json").read_bytes() for d in (tmp_path / "out", tiny_base_model))
+    assert kept == base
+    assert all(check.passed for check in report.checks)
+
+
+def test_merges_inside_morphemes_pass_every_check(ci_settings, tiny_base_model, corpus_dir, tmp_path):
+    settings = with_tokenizer(ci_settings, num_new_tokens=150, min_gain=0.0, min_frequency=4, korean_morphemes=True)
+    report = make(settings, tiny_base_model, corpus_dir, tmp_path / "out")
+    assert [check.message for check in report.checks if not check.passed] == []
+    assert report.metrics["num_learned"] > 100
 
 
 def test_required_terms_alone_are_added_without_learning(ci_settings, tiny_base_model, corpus_dir, tmp_path):

@@ -4,13 +4,13 @@ import pytest
 from tokenizer_samples import write_base
 from tokenizers import pre_tokenizers
 
-from smartdevdigest_ops.tokenizer.base import BaseBpe, TokenizerError, byte_alphabet
-from smartdevdigest_ops.tokenizer.merges import MergeTable, add_required_terms, is_aligned
+from smartdevdigest_ops.tokenizer.base import TokenizerError, byte_alphabet, is_aligned, open_base
+from smartdevdigest_ops.tokenizer.merges import MergeTable, add_required_terms
 
 
 @pytest.fixture
 def table(tmp_path) -> MergeTable:
-    return MergeTable(BaseBpe(write_base(tmp_path / "base", [("i", "n"), ("Ġ", "ì")])))
+    return MergeTable(open_base(write_base(tmp_path / "base", [("i", "n"), ("Ġ", "ì")])))
 
 
 def test_the_byte_alphabet_is_that_of_the_tokenizers_library():
@@ -97,4 +97,4 @@ def test_a_term_that_the_base_has_but_does_not_reach_is_refused(table):
 )
 def test_another_kind_of_model_is_refused(tmp_path, change, found):
     with pytest.raises(TokenizerError, match=found):
-        BaseBpe(write_base(tmp_path, [], **change))
+        open_base(write_base(tmp_path, [], **change))

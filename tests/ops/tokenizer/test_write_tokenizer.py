@@ -1,17 +1,16 @@
 """The extended tokenizer as AutoTokenizer loads it: exact, only joining, every id where it was."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_samples import SPECIAL_TOKENS, write_base
+from tokenizer_samples import SPECIAL_TOKENS, segments_in, write_base
 from transformers import AutoTokenizer
 
-from smartdevdigest_ops.tokenizer.base import BaseBpe
-from smartdevdigest_ops.tokenizer.learn import count_pre_tokens, learn_merges
+from smartdevdigest_ops.tokenizer.base import open_base
+from smartdevdigest_ops.tokenizer.learn import learn_merges
 from smartdevdigest_ops.tokenizer.merges import add_required_terms
 from smartdevdigest_ops.tokenizer.write import copy_base_tokenizer, write_extended_tokenizer
 
@@ -19,10 +18,8 @@ TERMS = ("오케스트레이션", "middleware")
 
 
 def extend(base_dir: Path, out: Path, texts: list[str], n: int = 300) -> Path:
-    base = BaseBpe(base_dir)
-    table = learn_merges(
-        base, count_pre_tokens(base, texts), num_new_tokens=n, min_frequency=2, max_token_characters=24
-    )
+    base = open_base(base_dir)
+    table = learn_merges(base, segments_in(base, texts), num_new_tokens=n, min_votes=2, max_token_characters=24)
     add_required_terms(table, TERMS)
     out.mkdir()
     write_extended_tokenizer(base_dir, table, out)
@@ -142,8 +139,3 @@ def test_a_copied_base_is_the_base_with_no_new_tokens(tmp_path, tiny_base_model)
     assert json.loads((tmp_path / "new_tokens.json").read_text()) == []
     assert (tmp_path / "tokenizer.json").read_bytes() == (tiny_base_model / "tokenizer.json").read_bytes()
     assert not (tmp_path / "model.safetensors").exists()
-
-
-def test_pre_tokens_are_counted_over_all_texts(tiny_base_model):
-    base = BaseBpe(tiny_base_model)
-    assert count_pre_tokens(base, ["a 1", "a 22"]) == Counter({"a": 2, "Ġ": 2, "1": 1, "2": 2})

@@ -1,10 +1,13 @@
-"""Byte-level tokenizers with hand-written vocabularies, for the tests of continued BPE."""
+"""Byte-level tokenizers with hand-written vocabularies, and votes of words, for the tests of continued BPE."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from smartdevdigest_ops.tokenizer.base import byte_alphabet
+from smartdevdigest_ops.tokenizer.base import Bpe, byte_alphabet
+from smartdevdigest_ops.tokenizer.pre_tokens import count_pre_tokens
+from smartdevdigest_ops.tokenizer.votes import Segment, collect_votes
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -74,3 +77,18 @@ def write_base(
     template = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
     (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
     return directory
+
+
+def segments_of(base: Bpe, votes: Mapping[str, float]) -> dict[Segment, float]:
+    """Pre-tokens with their votes as `learn_merges` wants them."""
+    return {tuple(base.segment(word)): vote for word, vote in votes.items() if len(base.segment(word)) > 1}
+
+
+def rows_of(texts: Iterable[str], language: str = "ko") -> list[dict[str, Any]]:
+    """Corpus rows without titles."""
+    return [{"title": None, "content": text, "language": language} for text in texts]
+
+
+def segments_in(base: Bpe, texts: Iterable[str]) -> dict[Segment, float]:
+    """Votes of all words of `texts`, one an occurrence."""
+    return collect_votes(base, count_pre_tokens(base, rows_of(texts))).segments

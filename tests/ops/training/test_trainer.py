@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import pytest
 from smartdevdigest_ops.artifacts import Making
 from smartdevdigest_ops.settings import PROJECT_DIR, Settings, TrainingSettings
 from smartdevdigest_ops.stage import StageContext, StageSpec, get_stage, run_stage
-from smartdevdigest_ops.training.checkpoints import last_checkpoint, steps_between
 from smartdevdigest_ops.training.errors import TrainingError
 from smartdevdigest_ops.training.packing import pack_documents
 from smartdevdigest_ops.training.trainer import TrainingData, count_steps, parameter_groups, train
@@ -187,9 +187,9 @@ def test_the_curve_has_one_row_per_step_and_no_timing(context: StageContext, tin
 
 
 def test_steps_are_the_epochs_unless_the_budget_is_smaller() -> None:
-    # 10 sequences in batches of 2 are 5 micro-steps, in threes 2 steps an epoch.
+    # 40 sequences in steps of 2 x 3: the last step is filled from a fifth pass.
     settings = {"batch_size": 2, "gradient_accumulation": 3, "epochs": 4}
-    assert count_steps(10, budget(**settings), "m1_checkpoint") == 8
+    assert count_steps(10, budget(**settings), "m1_checkpoint") == 7
     assert count_steps(10, budget(**settings, max_steps=3), "m1_checkpoint") == 3
 
 
@@ -211,25 +211,69 @@ def test_the_embedding_matrix_has_its_own_rate_and_vectors_no_decay(tiny_model: 
     assert sum(len(group["params"]) for group in groups) == len(list(tiny_model.parameters()))
 
 
-@pytest.mark.parametrize(
-    ("num_steps", "wanted", "expected"), [(4, None, 4), (60, None, 30), (100, None, 25), (9000, None, 500), (60, 7, 7)]
-)
-def test_checkpoints_are_few_in_short_runs_and_never_far_apart(
-    num_steps: int, wanted: int | None, expected: int
+def test_the_weights_of_the_lowest_held_out_loss_are_the_ones_that_come_out(
+    context: StageContext, tiny_model: Any, packed: Any
 ) -> None:
-    assert steps_between(num_steps, wanted) == expected
+    import torch
+
+    # So high a rate that the loss soon rises again.
+    settings = budget(max_steps=6, learning_rate=0.3, evaluation_steps=1, divergence_factor=100)
+    data = TrainingData(train=packed, sequences_per_item=1, held_out=packed)
+    run = train(tiny_model, data, stage="m1_checkpoint", settings=settings, context=context)
+
+    losses = [row["held_out_loss"] for row in run.curve]
+    assert run.best_step is not None
+    assert run.best_step < 6
+    assert run.held_out_loss_after == min(losses) == losses[run.best_step - 1]
+    tiny_model.eval()
+    with torch.inference_mode():
+        found = [
+            tiny_model(**{name: value[None] for name, value in packed[index].items()}, use_cache=False).loss.item()
+            for index in range(len(packed))
+        ]
+    assert sum(found) / len(found) == pytest.approx(min(losses), rel=1e-4)
 
 
-def test_a_checkpoint_cut_off_while_it_was_written_is_removed_and_the_one_before_it_used(tmp_path: Path) -> None:
-    for step, state in ((25, '{"global_step": 25}'), (50, '{"global_st'), (75, None)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if state is not None:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
+def test_a_model_evaluated_and_trained_before_is_trained_in_bfloat16_again_and_left_in_float32(
+    context: StageContext, training_settings: Callable[..., Settings], tiny_model: Any, packed: Any, tmp_path: Path
+) -> None:
+    import torch
 
-    found = last_checkpoint(tmp_path)
+    types: list[tuple[bool, torch.dtype]] = []
+    tiny_model.model.layers[0].mlp.down_proj.register_forward_hook(
+        lambda layer, inputs, output: types.append((layer.training, output.dtype))
+    )
+    context = replace(context, settings=training_settings({"model": {"precision": "bfloat16", "device": "cpu"}}))
+    data = TrainingData(train=packed, sequences_per_item=1, held_out=packed)
+    for phase in ("first", "second"):
+        (tmp_path / phase).mkdir()
+        part = replace(context, scratch=tmp_path / phase)
+        train(tiny_model, data, stage="m1_checkpoint", settings=budget(max_steps=1), context=part)
+        assert set(types) == {(False, torch.bfloat16), (True, torch.bfloat16)}
+        types.clear()
+    tiny_model(packed[0]["input_ids"][None])
+    assert types[-1][1] == torch.float32
 
-    assert found == (tmp_path / "checkpoint-25", {"global_step": 25})
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-25"]
+
+def test_held_out_sequences_are_as_many_as_their_share_of_the_run_pays_for(
+    context: StageContext, tiny_model: Any
+) -> None:
+    import torch
+
+    drawn: set[int] = set()
+
+    class Counted(list[Any]):
+        def __getitem__(self, index: Any) -> Any:
+            drawn.add(index)
+            return super().__getitem__(index)
+
+    ids = torch.arange(32) % 900
+    train_on = [{"input_ids": ids, "labels": ids} for _ in range(40)]
+    data = TrainingData(train=train_on, sequences_per_item=1, held_out=Counted(train_on), max_evaluation_share=0.1)
+    train(tiny_model, data, stage="m1_checkpoint", settings=budget(max_steps=20), context=context)
+
+    # 40 sequences trained cost as much as 120 evaluated; a tenth of that, for one evaluation before and one after.
+    assert drawn == {0, 6, 13, 20, 26, 33}
 
 
 def test_both_stages_run_in_a_process_of_their_own() -> None:

@@ -1,0 +1,207 @@
+"""Learning curve of M1: bits per byte against text read and against time, with and without the domain tokenizer.
+
+    python -m benchmarks.m1_curve --model DIR --tokenizer DIR --work WORK --minutes 120 --plot m1_curve.png DROPS...
+
+Each of the two runs trains `--minutes` with the project's trainer and is scored before the first step and then about
+every `--every` minutes, between two optimizer steps; scoring takes no time of the run. One sitting may be shorter
+(`--sitting`): readings are appended to `WORK/readings.jsonl`, checkpoints lie in `WORK/<run>`, and the same command
+goes on where the last checkpoint was written, at each scoring; what was trained after it is trained again and counts
+once. The learning rate is planned for `--epochs` passes.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import environment_lines
+from benchmarks.m1_training import (
+    Meter,
+    TimeIsUp,
+    load_for_m1,
+    pack,
+    read_texts,
+    score,
+    scratch_context,
+    train_packed,
+)
+from smartdevdigest_ops.training.checkpoints import last_checkpoint
+
+RUNS = ("extended", "unextended")
+
+
+class Curve(Meter):
+    """Scores a model between two micro-steps, and appends what it finds."""
+
+    def __init__(self, model: Any, tokenizer: Any, packed: Any, run: str, options: argparse.Namespace) -> None:
+        self._readings = options.work / "readings.jsonl"
+        self._run = run
+        self._tokenizer = tokenizer
+        self._options = options
+        self._bytes_per_token = packed.bytes_per_token
+        _, self._held_out = read_texts(options.drops)
+        earlier = [reading for reading in read_readings(self._readings) if reading["run"] == run]
+        self._before = _at_checkpoint(earlier, options)
+        limit = min(options.minutes * 60 - self._before["seconds"], options.sitting * 60)
+        super().__init__(model, limit)
+        self._next = 0.0 if not earlier else options.every * 60
+        self._due_steps = options.accumulation
+
+    @property
+    def total_seconds(self) -> float:
+        """Of training, all sittings together, what was trained twice counted once."""
+        return float(self._before["seconds"] + self.seconds)
+
+    def between(self, model: Any) -> None:
+        """Score where it is time, at the beginning of an optimizer step."""
+        if self.seconds >= self._next and self.micro_steps % self._due_steps == 0:
+            self._next = self.seconds + self._options.every * 60
+            self.read(model)
+
+    def read(self, model: Any) -> None:
+        """Score and append."""
+        self._is_paused = True
+        options = self._options
+        found = score(
+            model, self._tokenizer, self._held_out, sequence_length=options.sequence_length,
+            max_documents=options.held_out_documents, max_characters=options.held_out_characters,
+        )  # fmt: skip
+        self._is_paused = False
+        micro_steps = self._before["micro_steps"] + self.micro_steps
+        tokens = micro_steps * options.batch * options.sequence_length
+        reading = {
+            "run": self._run,
+            "step": micro_steps // options.accumulation,
+            "micro_steps": micro_steps,
+            "seconds": self.total_seconds,
+            "text_bytes": tokens * self._bytes_per_token,
+            "bits_per_byte": found,
+            "written": time.time(),
+        }
+        with self._readings.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(reading) + "\n")
+
+
+def _at_checkpoint(earlier: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Where the trainer will go on: seconds in proportion to the micro-steps of the last checkpoint."""
+    step = 0
+    if earlier and (found := last_checkpoint(options.work / earlier[-1]["run"] / "scratch" / "checkpoints")):
+        step = int(found[1]["global_step"])
+    micro_steps = step * options.accumulation
+    done = max(earlier, key=lambda reading: reading["micro_steps"], default=None)
+    pace = done["seconds"] / done["micro_steps"] if done and done["micro_steps"] else 0.0
+    return {"micro_steps": micro_steps, "seconds": micro_steps * pace}
+
+
+def read_readings(file: Path) -> list[dict[str, Any]]:
+    """All readings so far; of two of one step, the later."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    by_step = {(reading["run"], reading["step"]): reading for reading in map(json.loads, lines)}
+    return sorted(by_step.values(), key=lambda reading: (reading["run"], reading["step"]))
+
+
+def train_one_run(run: str, options: argparse.Namespace) -> None:
+    """One sitting of one run; to be called in a process of its own."""
+    m1 = {
+        "batch_size": options.batch,
+        "gradient_accumulation": options.accumulation,
+        "sequence_length": options.sequence_length,
+        "learning_rate": options.learning_rate,
+        "embedding_learning_rate": options.embedding_learning_rate,
+        "warmup_steps": options.warmup_steps,
+        "epochs": options.epochs,
+    }
+    context = scratch_context(options.work / run, m1, quiet=False, checkpoint_steps=options.checkpoint_steps)
+    model, tokenizer = load_for_m1(options.model, options.tokenizer if run == "extended" else None, context)
+    texts, _ = read_texts(options.drops)
+    packed = pack(tokenizer, texts, context)
+    curve = Curve(model, tokenizer, packed, run, options)
+    try:
+        train_packed(model, packed, context)
+        curve.read(model.eval())
+    except TimeIsUp:
+        curve.read(model)
+    finally:
+        curve.stop()
+
+
+def plot(readings: list[dict[str, Any]], file: Path) -> None:
+    """Bits per byte of both languages and both runs, against text read and against time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, both = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
+    for run, style in zip(RUNS, ("-", "--"), strict=True):
+        of_run = [reading for reading in readings if reading["run"] == run]
+        for language, color in (("ko", "tab:red"), ("en", "tab:blue")):
+            points = [reading for reading in of_run if language in reading["bits_per_byte"]]
+            heights = [reading["bits_per_byte"][language] for reading in points]
+            kept = {"color": color, "linestyle": style, "marker": ".", "label": f"{language}, {run}"}
+            both[0].plot([reading["text_bytes"] / 1e6 for reading in points], heights, **kept)
+            both[1].plot([reading["seconds"] / 60 for reading in points], heights, **kept)
+    both[0].set_xlabel("text read, MB")
+    both[1].set_xlabel("minutes of training")
+    both[0].set_ylabel("bits per byte, held out")
+    both[1].legend()
+    figure.savefig(file, dpi=120, bbox_inches="tight")
+
+
+def table(readings: list[dict[str, Any]]) -> list[str]:
+    """Markdown of all readings."""
+    lines = ["| run | step | minutes | text read, MB | ko | en |", "|---|---|---|---|---|---|"]
+    for reading in readings:
+        scores = [f"{reading['bits_per_byte'].get(language, float('nan')):.3f}" for language in ("ko", "en")]
+        lines.append(
+            f"| {reading['run']} | {reading['step']} | {reading['seconds'] / 60:.1f} | "
+            f"{reading['text_bytes'] / 1e6:.2f} | {scores[0]} | {scores[1]} |"
+        )
+    return lines
+
+
+def main() -> None:
+    """Train each run in a child, print Markdown and draw the plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("drops", nargs="+", type=Path)
+    parser.add_argument("--model", type=Path, required=True, help="directory of the base model and its tokenizer")
+    parser.add_argument("--tokenizer", type=Path, help="directory of a domain_tokenizer, for the run `extended`")
+    parser.add_argument("--work", type=Path, required=True, help="directory for checkpoints and readings")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--minutes", type=float, default=120, help="of training, each run")
+    parser.add_argument("--sitting", type=float, default=float("inf"), help="minutes of training now, each run")
+    parser.add_argument("--every", type=float, default=10, help="minutes of training between two scorings")
+    parser.add_argument("--checkpoint-steps", type=int, default=100, help="optimizer steps between two checkpoints")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--accumulation", type=int, default=4)
+    parser.add_argument("--sequence-length", type=int, default=512)
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
+    parser.add_argument("--embedding-learning-rate", type=float, default=5e-4)
+    parser.add_argument("--warmup-steps", type=int, default=20)
+    parser.add_argument("--epochs", type=float, default=1)
+    parser.add_argument("--held-out-documents", type=int, default=24, help="of each language")
+    parser.add_argument("--held-out-characters", type=int, default=2000, help="of each document")
+    parser.add_argument("--plot", type=Path, help="file for the plot (PNG)")
+    parser.add_argument("--child", choices=RUNS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.child:
+        train_one_run(options.child, options)
+        return
+    if "extended" in options.runs and not options.tokenizer:
+        parser.error("the run `extended` needs --tokenizer DIR; leave it out of --runs otherwise")
+    for run in options.runs:
+        command = [sys.executable, "-m", "benchmarks.m1_curve", *sys.argv[1:], "--child", run]
+        subprocess.run(command, check=True, env=dict(os.environ))
+    readings = read_readings(options.work / "readings.jsonl")
+    print("\n".join([*environment_lines(("torch", "transformers", "accelerate")), "", *table(readings)]))
+    if options.plot:
+        plot(readings, options.plot)
+
+
+if __name__ == "__main__":
+    main()

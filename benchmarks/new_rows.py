@@ -1,0 +1,132 @@
+"""What new rows cost before training, by how they start: bits per byte of held-out documents.
+
+    python -m benchmarks.new_rows --base BASE_DIR --tokenizer TOKENIZER_DIR --work WORK DROPS...
+
+`BASE_DIR` is a base_model artifact, `TOKENIZER_DIR` a domain_tokenizer artifact learned on it. Documents whose URL
+hashes to 0 modulo 10 are held out, the rows are fitted on the others; the tokenizer must not have been learned on the
+held-out ones either. Prints one row for the base model with its own tokenizer, one for means of sub-tokens, and one
+for each of `--passes`: rows fitted with so many passes through all layers.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.environment import environment_lines
+from smartdevdigest_ops.artifacts import ArtifactStore
+from smartdevdigest_ops.contracts import CrawlRecord
+from smartdevdigest_ops.drops.files import read_drop
+from smartdevdigest_ops.models.devices import choose_device, use_threads
+from smartdevdigest_ops.models.embeddings import extend_embeddings
+from smartdevdigest_ops.settings import load_settings
+from smartdevdigest_ops.settings.training import NewRowsSettings
+from smartdevdigest_ops.stage import StageContext
+from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
+from smartdevdigest_ops.training.new_rows import fit_new_rows
+
+_SEQUENCE_LENGTH = 512
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Bits per byte before training, by how new rows start.")
+    parser.add_argument("drops", nargs="+", type=Path)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--documents", type=int, default=24, help="held-out documents per language")
+    parser.add_argument("--characters", type=int, default=4000, help="first so many of each")
+    parser.add_argument("--max-base-tokens", type=int, default=NewRowsSettings().max_base_tokens)
+    parser.add_argument("--passes", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--skip-base", action="store_true", help="leave the base model's own row out")
+    arguments = parser.parse_args()
+    print(*environment_lines(("torch", "transformers")), "", sep="\n")
+    train, held_out = read_documents(arguments.drops, arguments.documents, arguments.characters)
+    print(f"{len(train)} documents to fit on; held out: {', '.join(f'{k} {len(v)}' for k, v in held_out.items())}\n")
+    languages = list(held_out)
+    print(f"| rows | seconds | {' | '.join(languages)} |", "|---|---:" + "|---:" * len(languages) + "|")
+    bench = Bench(arguments.base, arguments.tokenizer, arguments.work, train, held_out)
+    if not arguments.skip_base:
+        bench.base()
+    settings = NewRowsSettings(max_base_tokens=arguments.max_base_tokens)
+    bench.row("mean", settings.model_copy(update={"method": "mean"}))
+    for passes in arguments.passes:
+        name = "fitted as outputs" if passes == 0 else f"fitted, {passes} passes"
+        bench.row(name, settings.model_copy(update={"passes": passes}))
+
+
+def read_documents(
+    drops: Sequence[Path], num_documents: int, num_characters: int
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Texts to fit on, and held-out texts by language, in the order of their URLs' hashes."""
+    by_hash: dict[int, CrawlRecord] = {}
+    for drop in drops:
+        for _, record in read_drop(drop):
+            if isinstance(record, CrawlRecord):
+                by_hash.setdefault(int(hashlib.sha256(record.url.encode()).hexdigest()[:16], 16), record)
+    held_out: dict[str, list[str]] = {"ko": [], "en": []}
+    train = []
+    for number, record in sorted(by_hash.items()):
+        if number % 10:
+            train.append(record.content)
+        elif record.language in held_out and len(held_out[record.language]) < num_documents:
+            held_out[record.language].append(record.content[:num_characters])
+    return train, held_out
+
+
+class Bench:
+    """Rows of the table, each printed as soon as it is known."""
+
+    def __init__(
+        self, base: Path, tokenizer: Path, work: Path, train: list[str], held_out: dict[str, list[str]]
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        use_threads(0)
+        self._base = base
+        self._train = train
+        self._held_out = held_out
+        self._work = work
+        self._base_tokenizer = AutoTokenizer.from_pretrained(base)
+        self._tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        self._new_tokens = json.loads((tokenizer / "new_tokens.json").read_text(encoding="utf-8"))
+        self._settings = load_settings("ci", overrides={"store": {"root": str(work / "store")}})
+
+    def base(self) -> None:
+        """The base model and its own tokenizer."""
+        self._print("none (base)", self._load(), self._base_tokenizer, 0.0)
+
+    def row(self, name: str, settings: NewRowsSettings) -> None:
+        """The extended model, its rows started as `settings` says."""
+        model = self._load()
+        started = time.perf_counter()
+        extend_embeddings(model, self._new_tokens, multiple_of=settings.pad_to_multiple)
+        scratch = self._work / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        context = StageContext(
+            self._settings, {}, scratch, scratch, ArtifactStore(self._settings.store_dir), None, lambda _line: None
+        )
+        fit_new_rows(model, self._new_tokens, self._train, self._tokenizer, settings, context)
+        self._print(name, model, self._tokenizer, time.perf_counter() - started)
+
+    def _load(self):
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(self._base, dtype=torch.float32).to(choose_device("auto"))
+
+    def _print(self, name: str, model, tokenizer, seconds: float) -> None:
+        scores = [
+            bits_per_byte(model, tokenizer, texts, sequence_length=_SEQUENCE_LENGTH)
+            for texts in self._held_out.values()
+        ]
+        print(f"| {name} | {seconds:.0f} | {' | '.join(f'{score:.3f}' for score in scores)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What the benchmarks of M1 measure with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.m1_curve import read_readings
+from benchmarks.m1_training import Meter, TimeIsUp, load_for_m1, read_texts, scratch_context
+from smartdevdigest_ops.settings import PROJECT_DIR
+
+
+@pytest.fixture
+def model(tiny_base_model: Path):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_base_model).train()
+
+
+def test_the_meter_counts_what_is_trained_on_without_padding_and_without_the_step_that_is_not_over(model):
+    import torch
+
+    meter = Meter(model, seconds=float("inf"), skip=1)
+    mask_BT = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    for _ in range(4):
+        model(input_ids=torch.ones(2, 4, dtype=torch.long), attention_mask=mask_BT)
+    assert (meter.micro_steps, meter.tokens, meter.positions) == (2, 12, 16)
+    model.eval()
+    model(input_ids=torch.ones(1, 4, dtype=torch.long))
+    assert meter.micro_steps == 2
+
+
+def test_the_meter_ends_a_training_between_two_micro_steps_and_lets_the_model_go(model):
+    import torch
+
+    ids_BT = torch.ones(1, 4, dtype=torch.long)
+    meter = Meter(model, seconds=0.0)
+    with pytest.raises(TimeIsUp):
+        model(input_ids=ids_BT)
+    assert model(input_ids=ids_BT).logits.shape[:2] == (1, 4)
+    assert meter.micro_steps == 0
+
+
+def test_held_out_texts_are_not_trained_on(sample_documents):
+    texts, held_out = read_texts(sorted((PROJECT_DIR / "data" / "sample" / "drops").glob("*.jsonl")))
+    others = {text for of_language in held_out.values() for text in of_language}
+    assert others
+    assert not others & set(texts)
+    assert len(texts) + len(others) == len({record.url for record in sample_documents})
+
+
+def test_a_domain_tokenizer_extends_the_model_and_a_whole_model_is_taken_as_it_is(
+    tiny_base_model: Path, domain_tokenizer_dir: Path, tmp_path: Path
+):
+    context = scratch_context(tmp_path, {"batch_size": 1, "sequence_length": 16, "warmup_steps": 0})
+    base, _ = load_for_m1(tiny_base_model, None, context)
+    extended, tokenizer = load_for_m1(tiny_base_model, domain_tokenizer_dir, context)
+    assert extended.config.vocab_size == len(tokenizer) == base.config.vocab_size + 2
+    extended.save_pretrained(tmp_path / "whole")
+    tokenizer.save_pretrained(tmp_path / "whole")
+    whole, _ = load_for_m1(tiny_base_model, tmp_path / "whole", context)
+    assert whole.config.vocab_size == extended.config.vocab_size
+
+
+def test_of_two_readings_of_one_step_the_later_counts(tmp_path: Path):
+    file = tmp_path / "readings.jsonl"
+    readings = [
+        {"run": "extended", "step": step, "seconds": seconds} for step, seconds in ((5, 2.0), (0, 0.0), (5, 3.0))
+    ]
+    file.write_text("".join(json.dumps(reading) + "\n" for reading in readings), encoding="utf-8")
+    assert [(reading["step"], reading["seconds"]) for reading in read_readings(file)] == [(0, 0.0), (5, 3.0)]
+    assert read_readings(tmp_path / "nothing") == []

@@ -1,0 +1,125 @@
+"""A small training run in a process of its own, which may be killed or be one of several."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smartdevdigest_ops.artifacts import ArtifactStore
+from smartdevdigest_ops.settings import TrainingSettings, load_settings
+from smartdevdigest_ops.stage import StageContext
+from smartdevdigest_ops.training.trainer import TrainingData, train
+
+RESULT = "result.pt"
+
+# One import of the heavy packages for all of them: the server forks, and computes nothing itself.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch", "transformers.trainer", "transformers.models.llama", "peft", "accelerate"])
+
+
+@dataclass
+class Sequences:
+    """A dataset of `number` sequences of 32 tokens, which kills the process at the draw of item number `killed_at`."""
+
+    number: int
+    killed_at: int | None = None
+    drawn: int = field(default=0)
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        import torch
+
+        self.drawn += 1
+        if self.drawn == self.killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        ids = torch.randint(0, 300, (32,), generator=torch.Generator().manual_seed(index))
+        return {"input_ids": ids, "labels": ids.clone()}
+
+
+def run_training(
+    base_model: Path,
+    directory: Path,
+    settings: TrainingSettings,
+    *,
+    tracking: dict[str, Any] | None = None,
+    killed_at_item: int | None = None,
+    killed_in_save: int | None = None,
+    environment: dict[str, str] | None = None,
+) -> None:
+    """Train the tiny model in `directory` and save losses and weights to `result.pt` there.
+
+    Args:
+        base_model: the tiny model.
+        directory: of one making; another call with it resumes.
+        settings: the budget.
+        tracking: settings of that section.
+        killed_at_item: SIGKILL when so many training sequences were drawn.
+        killed_in_save: SIGKILL half-way through the so-many-th file that torch.save writes.
+        environment: variables of the process.
+    """
+    os.environ.update(environment or {})
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    if killed_in_save is not None:
+        torch.save = _killed_save(torch.save, killed_in_save)
+    directory.mkdir(exist_ok=True)
+    tree = {"store": {"root": str(directory / "store")}, "tracking": tracking or {}, "model": {"device": "cpu"}}
+    context = StageContext(
+        load_settings("ci", overrides=tree),
+        {},
+        directory,
+        directory,
+        ArtifactStore(directory / "store"),
+        None,
+        lambda line: None,
+    )
+    # Dropout, so that a resumed run needs the random state too.
+    model = AutoModelForCausalLM.from_pretrained(base_model, attention_dropout=0.1 if environment is None else 0.0)
+    run = train(
+        model,
+        TrainingData(train=Sequences(21, killed_at_item), sequences_per_item=1, held_out=Sequences(4)),
+        stage="m1_checkpoint",
+        settings=settings,
+        context=context,
+    )
+    if os.environ.get("RANK", "0") == "0":
+        torch.save({"run": run.__dict__, "weights": model.state_dict()}, directory / RESULT)
+
+
+def _killed_save(save: Callable[..., None], at: int) -> Callable[..., None]:
+    calls = 0
+
+    def killed(value: Any, path: Any, *args: Any, **options: Any) -> None:
+        nonlocal calls
+        calls += 1
+        save(value, path, *args, **options)
+        if calls == at:
+            os.truncate(path, os.path.getsize(path) // 2)  # noqa: PTH202
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return killed
+
+
+def exit_codes(*calls: tuple[tuple[Any, ...], dict[str, Any]]) -> list[int | None]:
+    """How `run_training` ended for each of these arguments, run side by side."""
+    processes = [PROCESSES.Process(target=run_training, args=args, kwargs=options) for args, options in calls]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def result(directory: Path) -> dict[str, Any]:
+    """What `run_training` saved."""
+    import torch
+
+    saved: dict[str, Any] = torch.load(directory / RESULT, weights_only=False)
+    return saved
