@@ -96,7 +96,7 @@ def remove_near_duplicates(files: Sequence[Path], work: Path, clock: Clock) -> d
 
     def write() -> None:
         for drop in index.drops:
-            decisions[drop.key] = list(index.decisions(drop))
+            decisions[drop.key] = list(index.decisions(drop.first_id, drop.last_id))
             _write_kept(documents, drop.key, decisions[drop.key], work / "kept" / f"{drop.key}.parquet")
 
     clock.time("write", write)

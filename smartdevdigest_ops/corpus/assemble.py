@@ -116,7 +116,7 @@ def write_decisions(
 
     out.parent.mkdir(parents=True, exist_ok=True)
     counts = _DecisionCounts()
-    rows = (_decision(index, decided) for decided in index.decisions(drop.first_id, drop.first_id + drop.num_rows - 1))
+    rows = (_decision(index, decided) for decided in index.decisions(drop.first_id, drop.last_id))
     with pq.ParquetWriter(out, decision_schema(), compression="zstd") as writer:
         for group in files.row_groups(drop.key, ["language", "content_sha256"]):
             decided = [next(rows) | document for document in group.to_pylist()]

@@ -60,6 +60,11 @@ class AppliedDrop:
     counts: str | None
     """What that file holds, summed up (JSON)."""
 
+    @property
+    def last_id(self) -> int:
+        """Of its last row."""
+        return self.first_id + self.num_rows - 1
+
 
 @dataclass(frozen=True)
 class Version:

@@ -136,7 +136,8 @@ def test_decisions_that_did_not_change_are_the_same_file_and_a_fresh_store_gives
     (tmp_path / "two").mkdir()
     grown, fresh = Corpus(tmp_path / "one", run), Corpus(tmp_path / "two", run)
     a, b, c = (record(name, text(n)) for n, name in enumerate("abc"))
-    keys = [grown.drop("1.jsonl", a), grown.drop("2.jsonl", b)]
+    others = [record(name, text(n)) for n, name in enumerate("de", start=4)]
+    keys = [grown.drop("1.jsonl", a), grown.drop("2.jsonl", b, *others)]
     _, first = grown.make("cleaned_corpus")
     grown.drop("3.jsonl", c, record("longer", f"{text(1)} And one more."))
     making, second = grown.make("cleaned_corpus")
@@ -149,10 +150,12 @@ def test_decisions_that_did_not_change_are_the_same_file_and_a_fresh_store_gives
     for name, records in (
         ("3.jsonl", (c, record("longer", f"{text(1)} And one more."))),
         ("1.jsonl", (a,)),
-        ("2.jsonl", (b,)),
+        ("2.jsonl", (b, *others)),
     ):
         fresh.drop(name, *records)
-    assert fresh.make("cleaned_corpus")[0].version == making.version
+    anew = fresh.make("cleaned_corpus")[0]
+    assert anew.version == making.version
+    assert anew.metrics | {"num_drops_compared": 1} == making.metrics
     assert grown.store.verify()[2] == []
 
 

@@ -86,7 +86,7 @@ class Placed:
 
     def dump(self) -> list[Any]:
         """All that the index decided, cluster ids by their first URL."""
-        return [list(self.index.decisions(drop)) for drop in self.index.drops]
+        return [list(self.index.decisions(drop.first_id, drop.last_id)) for drop in self.index.drops]
 
 
 def url(page: str) -> str:
