@@ -223,7 +223,7 @@ def plot_sizes(found: Mapping[str, Mapping[int, Readings]], memory_mib: int, pat
     for axis, title, unit in ((time_axis, "Time", "seconds"), (memory_axis, "Peak memory of the process", "MiB")):
         axis.set(xscale="log", yscale="log", title=title, xlabel="documents", ylabel=unit)
         axis.grid(alpha=0.3)
-    time_axis.legend(fontsize=7)
+    figure.legend(*time_axis.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     memory_axis.set_ylim(50, 2 * memory_mib)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
