@@ -17,7 +17,7 @@ The clock runs from the first forward pass; when it is up, the training is stopp
 3 epochs, so no learning rate has come down by then. Text bytes are those that stand behind the tokens that were
 trained on: padding and what was cut off are none.
 
-MFU: 6 N + 12 L A T operations per token (training/plan.py), padding not counted as work, over the best float32 matrix
+MFU: 6 N + 12 L A T operations per token (training/plan/plan.py), padding no work, over the best float32 matrix
 product (bfloat16 on cuda) that the same process measures before it trains.
 
 `--cuda-shapes` trains Llamas of real shapes with random weights for 20 micro-steps of `--batch` x 2,048 tokens: the
@@ -47,7 +47,7 @@ from benchmarks.m1_training import (
     scratch_context,
     train_packed,
 )
-from smartdevdigest_ops.training.memory import shape_of
+from smartdevdigest_ops.training.plan.memory import shape_of
 
 WAYS = ("ours", "ours, base tokenizer", "trl", "trl, float32")
 CUDA_WAYS = ("ours", "Trainer")

@@ -29,7 +29,7 @@ from benchmarks.m1_training import (
     scratch_context,
     train_packed,
 )
-from smartdevdigest_ops.training.checkpoints import last_checkpoint
+from smartdevdigest_ops.training.trainer.checkpoints import last_checkpoint
 
 RUNS = ("extended", "unextended")
 

@@ -16,10 +16,10 @@ from smartdevdigest_ops.models.embeddings import extend_embeddings
 from smartdevdigest_ops.settings import Settings, load_settings
 from smartdevdigest_ops.stage import StageContext
 from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
-from smartdevdigest_ops.training.memory import ModelShape, StepShape
 from smartdevdigest_ops.training.packing import PackedDocuments, pack_documents
-from smartdevdigest_ops.training.plan import operations_per_token
-from smartdevdigest_ops.training.trainer import TrainingData, TrainingRun, train
+from smartdevdigest_ops.training.plan.memory import ModelShape, StepShape
+from smartdevdigest_ops.training.plan.plan import operations_per_token
+from smartdevdigest_ops.training.trainer.run import TrainingData, TrainingRun, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -212,7 +212,7 @@ def _synchronize(device: str) -> None:
 
 
 def flops_per_token(shape: ModelShape, sequence_length: int) -> float:
-    """What full training needs (training/plan.py): recomputation counts as no work."""
+    """What full training needs (training/plan/plan.py): recomputation counts as no work."""
     return operations_per_token(shape, StepShape("full", 1, sequence_length, False, "float32"))
 
 

@@ -26,7 +26,7 @@ from smartdevdigest_ops.settings import load_settings
 from smartdevdigest_ops.settings.training import NewRowsSettings
 from smartdevdigest_ops.stage import StageContext
 from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
-from smartdevdigest_ops.training.new_rows import fit_new_rows
+from smartdevdigest_ops.training.new_rows.fit import fit_new_rows
 
 _SEQUENCE_LENGTH = 512
 

@@ -9,7 +9,7 @@ A child trains three steps of M1 on packed text with the stage's own trainer, an
 - weights: the bytes of the tensors
 - activations: what torch saves for the backward pass of one micro-step, storage by storage, less the log-probabilities
 
-and the plan (training/memory.py) is set beside it. What it does not count: what the allocator keeps, buffers of the
+and the plan (training/plan/memory.py) is set beside it. It does not count what the allocator keeps, buffers of the
 matrix products, the Trainer's own objects.
 """
 
@@ -25,7 +25,7 @@ from benchmarks.environment import environment_lines
 from benchmarks.m1_training import pack, read_texts, scratch_context, train_packed
 from benchmarks.memory_meter import forget_peak, peak_bytes
 from smartdevdigest_ops.settings import PROJECT_DIR
-from smartdevdigest_ops.training.memory import PARTS, StepShape, activation_bytes, shape_of, step_memory
+from smartdevdigest_ops.training.plan.memory import PARTS, StepShape, activation_bytes, shape_of, step_memory
 
 MIB = 2**20
 STEPS = 3

@@ -307,7 +307,7 @@ def _trained_on(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     settings = load_settings()
-    from smartdevdigest_ops.training.plan import Machine, plan_lines  # noqa: PLC0415
+    from smartdevdigest_ops.training.plan.plan import Machine, plan_lines  # noqa: PLC0415
 
     machine = Machine(
         num_gpus=options.gpus,

@@ -11,7 +11,7 @@ from typing import Any
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.settings import TrainingSettings, load_settings
 from smartdevdigest_ops.stage import StageContext
-from smartdevdigest_ops.training.trainer import TrainingData, train
+from smartdevdigest_ops.training.trainer.run import TrainingData, train
 
 RESULT = "result.pt"
 

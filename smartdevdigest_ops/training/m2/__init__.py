@@ -1,0 +1,1 @@
+"""m2_adapter: the adapter that answers with the digest."""

@@ -1,0 +1,1 @@
+"""Embedding rows of new tokens, fitted before M1 trains anything."""

@@ -1,0 +1,1 @@
+"""One deterministic, resumable run of a trainer, which M1 and M2 share."""

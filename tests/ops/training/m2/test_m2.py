@@ -1,0 +1,173 @@
+"""The stage m2_adapter and its examples."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smartdevdigest_ops.artifacts import ArtifactStore, Making
+from smartdevdigest_ops.contracts import CrawlRecord, Label
+from smartdevdigest_ops.digesting.prompt import answer_text
+from smartdevdigest_ops.settings import DigestingSettings, Settings
+from smartdevdigest_ops.training.m2.answers import AnswerBatches, Example, build_examples, cap_answer
+from smartdevdigest_ops.training.m2.stage import (
+    check_adapter_moved,
+    check_loss_mask,
+    check_valid_loss,
+    check_vocabulary_untouched,
+)
+from smartdevdigest_ops.training.trainer.run import TrainingRun
+
+TRAINING = {
+    "training": {"m2": {"max_steps": 10, "warmup_steps": 1, "learning_rate": 2e-2, "epochs": 9, "batch_size": 2}}
+}
+EXAMPLES = [Example([1, 2, 3], [4, 5]), Example([1], [6]), Example([1, 2], [7, 8, 9])]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base_model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_base_model)
+
+
+@pytest.fixture
+def row(sample_documents: list[CrawlRecord], sample_labels: dict[str, Label]) -> dict[str, Any]:
+    record = sample_documents[0]
+    return {
+        "title": record.title,
+        "content": record.content,
+        "language": record.language,
+        "label": sample_labels[record.url].model_dump_json(),
+    }
+
+
+def run_with(before: float | None, after: float | None, num_steps: int) -> TrainingRun:
+    return TrainingRun([], num_steps, 0, 1.0, before, after)
+
+
+def test_m2_learns_the_answers_and_saves_an_adapter_in_peft_layout(
+    training_settings: Callable[..., Settings], run: Callable[..., Making], tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    settings = training_settings(TRAINING)
+    m1 = run("m1_checkpoint", settings)
+    making = run("m2_adapter", settings)
+
+    assert all(check["passed"] for check in making.checks), making.checks
+    assert making.metrics["valid_loss_after"] < making.metrics["valid_loss_before"]
+    assert making.metrics["num_train_examples"] + making.metrics["num_left_out"] >= 15
+    store = ArtifactStore(settings.store_dir)
+    directory = store.open("m2_adapter", making.version).path
+    assert {path.name for path in directory.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "training_curve.jsonl",
+        "manifest.json",
+    }
+    config = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))
+    assert config["base_model_name_or_path"] == "m1_checkpoint"
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert str(tmp_path.parent) not in json.dumps(config)
+    base = AutoModelForCausalLM.from_pretrained(store.open("m1_checkpoint", m1.version).path)
+    adapted = PeftModel.from_pretrained(base, directory)
+    adapter = sum(p.numel() for name, p in adapted.named_parameters() if "lora_" in name)
+    assert adapter == making.metrics["num_trainable_parameters"]
+
+
+def test_two_runs_of_m2_give_the_same_bytes(
+    training_settings: Callable[..., Settings], run: Callable[..., Making], tmp_path: Path
+) -> None:
+    run("m1_checkpoint", training_settings(root="first"))
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    versions = [run("m2_adapter", training_settings(TRAINING, root)).version for root in ("first", "second")]
+    assert versions[0] == versions[1]
+
+
+def test_an_example_is_the_prompt_then_the_whole_answer_then_the_end_of_turn(
+    tokenizer: Any, row: dict[str, Any]
+) -> None:
+    built = build_examples(tokenizer, [row], DigestingSettings(), sequence_length=1024)
+
+    (example,) = built.examples
+    assert len(example) <= 1024
+    assert example.answer_ids[-1] == tokenizer.eos_token_id
+    answer = tokenizer.decode(example.answer_ids[:-1])
+    assert answer == answer_text(Label.model_validate_json(row["label"]))
+    assert tokenizer.decode(example.prompt_ids).endswith("<|im_start|>assistant\n")
+
+
+def test_an_answer_that_leaves_too_little_of_the_document_is_left_out_and_counted(
+    tokenizer: Any, row: dict[str, Any]
+) -> None:
+    built = build_examples(tokenizer, [row, row], DigestingSettings(), sequence_length=256)
+    assert (built.examples, built.num_left_out) == ([], 2)
+
+
+def test_lists_end_where_the_grammar_would_end_them(row: dict[str, Any]) -> None:
+    label = Label.model_validate_json(row["label"])
+    assert len(label.keywords) > 2
+    capped = cap_answer(label, DigestingSettings(max_keywords=2, max_terms=1, max_prerequisites=0))
+    assert (len(capped.keywords), len(capped.technical_terms), capped.prerequisites) == (2, 1, [])
+    assert cap_answer(label, DigestingSettings()) == label
+
+
+def test_batches_are_padded_on_the_right_and_only_answers_are_scored() -> None:
+    batches = AnswerBatches(EXAMPLES, batch_size=2, pad_id=0)
+
+    assert len(batches) == 2
+    assert batches[0]["input_ids"].tolist() == [[1, 6, 0, 0, 0], [1, 2, 3, 4, 5]]
+    assert batches[0]["labels"].tolist() == [[-100, 6, -100, -100, -100], [-100, -100, -100, 4, 5]]
+    assert batches[1]["input_ids"].tolist() == [[1, 2, 7, 8, 9]]
+
+
+def test_padding_changes_no_loss(tokenizer: Any, tiny_base_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_base_model)
+    padded = AnswerBatches(EXAMPLES, batch_size=3, pad_id=0)[0]
+    nats = 0.0
+    with torch.inference_mode():
+        for index in range(3):
+            alone = AnswerBatches(EXAMPLES, batch_size=1, pad_id=0)[index]
+            nats += model(**alone, use_cache=False).loss.item() * int((alone["labels"] != -100).sum())
+        assert model(**padded, use_cache=False).loss.item() == pytest.approx(nats / 6, abs=1e-5)
+
+
+def test_a_mask_that_scores_more_than_the_answers_fails_the_check() -> None:
+    batches = AnswerBatches(EXAMPLES, batch_size=2, pad_id=0)
+    labels = [batches[0]["labels"], batches[1]["labels"]]
+    assert check_loss_mask(labels, EXAMPLES).passed
+    labels[0] = batches[0]["input_ids"]
+    assert not check_loss_mask(labels, EXAMPLES).passed
+
+
+def test_an_adapter_whose_b_is_zero_fails_the_check() -> None:
+    import torch
+
+    moved = {"q_proj.lora_A.weight": torch.ones(2, 4), "q_proj.lora_B.weight": torch.ones(4, 2)}
+    assert check_adapter_moved(moved).passed
+    assert not check_adapter_moved(moved | {"k_proj.lora_B.weight": torch.zeros(4, 2)}).passed
+    assert not check_adapter_moved({}).passed
+
+
+def test_an_adapter_on_the_output_layer_fails_the_check() -> None:
+    import torch
+
+    body = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.ones(2, 4)}
+    assert check_vocabulary_untouched(body).passed
+    assert not check_vocabulary_untouched(body | {"base_model.model.lm_head.lora_A.weight": torch.ones(2, 4)}).passed
+
+
+def test_a_held_out_loss_that_rises_fails_the_check_from_eight_steps_on() -> None:
+    assert check_valid_loss(run_with(3.0, 2.0, 20)).passed
+    assert not check_valid_loss(run_with(2.0, 3.0, 20)).passed
+    assert check_valid_loss(run_with(2.0, 3.0, 4)).passed
+    assert not check_valid_loss(run_with(2.0, float("nan"), 4)).passed
+    assert not check_valid_loss(run_with(None, None, 20)).passed
