@@ -1,6 +1,6 @@
 """M1's training beside TRL's SFTTrainer: same model, texts, machine and wall time, one after the other in one run.
 
-    python -m benchmarks.m1 --model DIR --tokenizer DIR --minutes 20 --trl trl-venv DROPS... --out m1.json --plot m1.png
+    python -m benchmarks.m1 --model DIR --tokenizer DIR --minutes 20 --trl trl-venv --corpus DIR --plot m1.png
     python -m benchmarks.m1 --cuda-shapes 1b 7b --out m1_cuda.json
 
 Ways, each in a process of its own, which loads the model anew and scores it before and after:
@@ -71,7 +71,7 @@ CUDA_STEPS, CUDA_SKIPPED = 20, 5
 
 def train_one_way(way: str, options: argparse.Namespace) -> dict[str, Any]:
     """Readings of one way; to be called in a process of its own."""
-    texts, held_out = read_texts(options.drops)
+    texts, held_out = read_texts(options.corpus)
     with tempfile.TemporaryDirectory() as scratch:
         context = scratch_context(
             Path(scratch),
@@ -257,7 +257,7 @@ def _child(name: list[str], trl: Path | None) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("drops", nargs="*", type=Path)
+    parser.add_argument("--corpus", type=Path, help="directory of a corpus_snapshot")
     parser.add_argument("--model", type=Path, help="directory of the base model and its tokenizer")
     parser.add_argument("--tokenizer", type=Path, help="directory of a domain_tokenizer")
     parser.add_argument("--trl", type=Path, help="directory that trl was installed into with --target")
@@ -287,8 +287,8 @@ def main() -> None:
         readings = train_cuda_shape(*options.child, options) if is_cuda else train_one_way(options.child[0], options)
         print(json.dumps(readings))
         return
-    if not options.cuda_shapes and not (options.model and options.drops):
-        parser.error("needed --model DIR and DROPS, or --cuda-shapes")
+    if not options.cuda_shapes and not (options.model and options.corpus):
+        parser.error("needed --model DIR and --corpus DIR, or --cuda-shapes")
     if "ours" in options.ways and not options.cuda_shapes and not options.tokenizer:
         parser.error("the way `ours` needs --tokenizer DIR; leave it out of --ways otherwise")
     if options.cuda_shapes:

@@ -1,6 +1,6 @@
 """Learning curve of M1: bits per byte against text read and against time, with and without the domain tokenizer.
 
-    python -m benchmarks.m1_curve --model DIR --tokenizer DIR --work WORK --minutes 120 --plot m1_curve.png DROPS...
+    python -m benchmarks.m1_curve --model DIR --tokenizer DIR --work WORK --minutes 120 --plot m1_curve.png --corpus DIR
 
 Each of the two runs trains `--minutes` with the project's trainer and is scored before the first step and then about
 every `--every` minutes, between two optimizer steps; scoring takes no time of the run. One sitting may be shorter
@@ -43,7 +43,7 @@ class Curve(Meter):
         self._tokenizer = tokenizer
         self._options = options
         self._bytes_per_token = packed.bytes_per_token
-        _, self._held_out = read_texts(options.drops)
+        _, self._held_out = read_texts(options.corpus)
         earlier = [reading for reading in read_readings(self._readings) if reading["run"] == run]
         self._before = _at_checkpoint(earlier, options)
         limit = min(options.minutes * 60 - self._before["seconds"], options.sitting * 60)
@@ -117,7 +117,7 @@ def train_one_run(run: str, options: argparse.Namespace) -> None:
     }
     context = scratch_context(options.work / run, m1, quiet=False, checkpoint_steps=options.checkpoint_steps)
     model, tokenizer = load_for_m1(options.model, options.tokenizer if run == "extended" else None, context)
-    texts, _ = read_texts(options.drops)
+    texts, _ = read_texts(options.corpus)
     packed = pack(tokenizer, texts, context)
     curve = Curve(model, tokenizer, packed, run, options)
     try:
@@ -167,7 +167,7 @@ def table(readings: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     """Train each run in a child, print Markdown and draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("drops", nargs="+", type=Path)
+    parser.add_argument("--corpus", type=Path, required=True, help="directory of a corpus_snapshot")
     parser.add_argument("--model", type=Path, required=True, help="directory of the base model and its tokenizer")
     parser.add_argument("--tokenizer", type=Path, help="directory of a domain_tokenizer, for the run `extended`")
     parser.add_argument("--work", type=Path, required=True, help="directory for checkpoints and readings")

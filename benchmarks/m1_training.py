@@ -8,9 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smartdevdigest_ops.artifacts import ArtifactStore, content_hash
-from smartdevdigest_ops.contracts import CrawlRecord
-from smartdevdigest_ops.drops.files import read_drop
+from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.models.devices import choose_device
 from smartdevdigest_ops.models.embeddings import extend_embeddings
 from smartdevdigest_ops.settings import Settings, load_settings
@@ -24,26 +22,16 @@ from smartdevdigest_ops.training.trainer.run import TrainingData, TrainingRun, t
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-HELD_OUT_OF = 20
-"""One text in so many is held out, by the hash of its address."""
 
+def read_texts(corpus: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Texts to train on (the train split of a corpus_snapshot), and held-out ones (its test split) by language."""
+    import pyarrow.parquet as pq
 
-def read_texts(drops: Sequence[Path]) -> tuple[list[str], dict[str, list[str]]]:
-    """Texts to train on, and held-out ones by language; each once, in the order of their hashes."""
-    by_hash: dict[str, CrawlRecord] = {}
-    for drop in drops:
-        for _, record in read_drop(drop):
-            if isinstance(record, CrawlRecord) and record.content.strip():
-                by_hash[content_hash(record.url)] = record
-    train_texts: list[str] = []
+    train = pq.read_table(corpus / "train.parquet", columns=["content"])["content"].to_pylist()
     held_out: dict[str, list[str]] = {}
-    for key in sorted(by_hash):
-        record = by_hash[key]
-        if int(key[:8], 16) % HELD_OUT_OF == 0:
-            held_out.setdefault(record.language, []).append(record.content)
-        else:
-            train_texts.append(record.content)
-    return train_texts, dict(sorted(held_out.items()))
+    for row in pq.read_table(corpus / "test.parquet", columns=["language", "content"]).to_pylist():
+        held_out.setdefault(row["language"], []).append(row["content"])
+    return train, dict(sorted(held_out.items()))
 
 
 def scratch_settings(scratch: Path, m1: Mapping[str, Any], checkpoint_steps: int) -> Settings:
@@ -116,7 +104,8 @@ class TimeIsUp(Exception):
 class Meter:
     """Tokens, micro-steps and seconds of a model's training, whoever trains it; ends it when its time is up.
 
-    Seconds count from the first forward pass to the beginning of the last one, pauses not counted.
+    Seconds count from the first forward pass to the beginning of the last one, pauses not counted. With one thread they
+    are the processor's, which other work on the machine hardly changes; with more, the clock's.
     """
 
     def __init__(self, model: "PreTrainedModel", seconds: float, *, skip: int = 0) -> None:
@@ -128,6 +117,7 @@ class Meter:
         self.micro_steps = 0
         self.seconds = 0.0
         self._limit = seconds
+        self._clock = time.process_time if threads() == 1 else time.perf_counter
         self._skip = skip
         self._started: float | None = None
         self._waiting = (0, 0)
@@ -137,7 +127,7 @@ class Meter:
     def _before_forward(self, model: Any, arguments: tuple[Any, ...], inputs: dict[str, Any]) -> None:
         if not model.training or self._is_paused:
             return
-        now = time.perf_counter()
+        now = self._clock()
         if self._skip:
             self._skip -= 1
             return
@@ -150,7 +140,7 @@ class Meter:
             self._hook.remove()
             raise TimeIsUp
         self.between(model)
-        self._started = time.perf_counter()
+        self._started = self._clock()
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         self._waiting = (int(ids.numel() if mask is None else mask.sum()), int(ids.numel()))
 

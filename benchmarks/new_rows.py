@@ -1,25 +1,22 @@
 """What new rows cost before training, by how they start: bits per byte of held-out documents.
 
-    python -m benchmarks.new_rows --base BASE_DIR --tokenizer TOKENIZER_DIR --work WORK DROPS...
+    python -m benchmarks.new_rows --base BASE_DIR --tokenizer TOKENIZER_DIR --work WORK --corpus DIR
 
-`BASE_DIR` is a base_model artifact, `TOKENIZER_DIR` a domain_tokenizer artifact learned on it. Documents whose URL
-hashes to 0 modulo 10 are held out, the rows are fitted on the others; the tokenizer must not have been learned on the
-held-out ones either. Prints one row for the base model with its own tokenizer, one for means of sub-tokens, and one
-for each of `--passes`: rows fitted with so many passes through all layers.
+`BASE_DIR` is a base_model artifact, `TOKENIZER_DIR` a domain_tokenizer learned on it, `DIR` the corpus_snapshot that it
+was learned on: rows are fitted on the train split, documents of the test split are scored. Prints one row for the base
+model with its own tokenizer, one for means of sub-tokens, and one for each of `--passes`: rows fitted with so many
+passes through all layers.
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.environment import environment_lines
+from benchmarks.m1_training import read_texts
 from smartdevdigest_ops.artifacts import ArtifactStore
-from smartdevdigest_ops.contracts import CrawlRecord
-from smartdevdigest_ops.drops.files import read_drop
 from smartdevdigest_ops.models.devices import choose_device, use_threads
 from smartdevdigest_ops.models.embeddings import extend_embeddings
 from smartdevdigest_ops.settings import load_settings
@@ -34,7 +31,7 @@ _SEQUENCE_LENGTH = 512
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Bits per byte before training, by how new rows start.")
-    parser.add_argument("drops", nargs="+", type=Path)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
@@ -45,7 +42,11 @@ def main() -> None:
     parser.add_argument("--skip-base", action="store_true", help="leave the base model's own row out")
     arguments = parser.parse_args()
     print(*environment_lines(("torch", "transformers")), "", sep="\n")
-    train, held_out = read_documents(arguments.drops, arguments.documents, arguments.characters)
+    train, found = read_texts(arguments.corpus)
+    held_out = {
+        language: [text[: arguments.characters] for text in texts[: arguments.documents]]
+        for language, texts in found.items()
+    }
     print(f"{len(train)} documents to fit on; held out: {', '.join(f'{k} {len(v)}' for k, v in held_out.items())}\n")
     languages = list(held_out)
     print(f"| rows | seconds | {' | '.join(languages)} |", "|---|---:" + "|---:" * len(languages) + "|")
@@ -57,25 +58,6 @@ def main() -> None:
     for passes in arguments.passes:
         name = "fitted as outputs" if passes == 0 else f"fitted, {passes} passes"
         bench.row(name, settings.model_copy(update={"passes": passes}))
-
-
-def read_documents(
-    drops: Sequence[Path], num_documents: int, num_characters: int
-) -> tuple[list[str], dict[str, list[str]]]:
-    """Texts to fit on, and held-out texts by language, in the order of their URLs' hashes."""
-    by_hash: dict[int, CrawlRecord] = {}
-    for drop in drops:
-        for _, record in read_drop(drop):
-            if isinstance(record, CrawlRecord):
-                by_hash.setdefault(int(hashlib.sha256(record.url.encode()).hexdigest()[:16], 16), record)
-    held_out: dict[str, list[str]] = {"ko": [], "en": []}
-    train = []
-    for number, record in sorted(by_hash.items()):
-        if number % 10:
-            train.append(record.content)
-        elif record.language in held_out and len(held_out[record.language]) < num_documents:
-            held_out[record.language].append(record.content[:num_characters])
-    return train, held_out
 
 
 class Bench:

@@ -21,7 +21,8 @@ class ModelSettings(Section):
     use_gptq: bool = Field(True, description="Quantize the merged model to 4 bits; false ships it unquantized.")
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="auto: cuda, then mps, then cpu.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 on cuda, else float32."
+        "auto",
+        description="auto: bfloat16 on cuda, and for training on CPUs that have instructions for it; else float32.",
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0: as many as cores.")
     max_length: int = Field(gt=63, description="T: longest sequence in tokens, prompt and answer together.")

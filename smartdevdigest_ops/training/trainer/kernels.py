@@ -2,19 +2,21 @@
 
 | device | precision | attention | loss | optimizer |
 |---|---|---|---|---|
-| cpu | float32, bfloat16 autocast where measured faster | SDPA | plain | fused AdamW |
+| cpu | bfloat16 autocast where its instructions have it (AVX512-BF16, AMX), else float32 | SDPA | plain | fused AdamW |
 | cuda | bfloat16 autocast | flash attention (variable lengths) where installed, else SDPA | liger's fused linear \
 cross entropy where installed, else plain | fused AdamW |
 | mps | float32 | SDPA | plain | AdamW |
 
-Measured on two CPU cores without AMX (SmolLM2-135M): fused AdamW 1.21x, SDPA 1.18x over eager, chunked cross entropy
-0.89x, bfloat16 autocast 0.28x, torch.compile 1.0x after 434 s of compiling. The cuda row was not run where this was
-written; tests/gpu runs it where there is one.
+The choice follows from what the CPU can do, not from a timing: a probe on a busy machine now and then says otherwise,
+and the same settings would give other weights. A training step of SmolLM2-135M (1,024 tokens, two cores) is 1.9 times
+as fast with bfloat16 on a CPU with AVX512-BF16 (`benchmarks/m1_precision.py`), and was 0.3 times where it is emulated.
+Measured on two cores without either: fused AdamW 1.21x, SDPA 1.18x over eager, chunked cross entropy 0.89x,
+torch.compile 1.0x after 434 s of compiling. The cuda row was not run where this was written; tests/gpu runs it where
+there is one.
 """
 
 import importlib.util
 import json
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,13 +24,9 @@ from typing import TYPE_CHECKING, Literal
 from smartdevdigest_ops.artifacts import write_atomically
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 Attention = Literal["sdpa", "flash_attention_2"]
-
-# AMX gives 4 to 8, emulation 0.3; what lies between is noise of a busy machine, and not worth half the digits.
-_LEAST_SPEEDUP = 1.5
-_PROBE_SIZE = 384
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Kernels:
 
 
 def choose_kernels(device: str, precision: str, remembered: Path) -> Kernels:
-    """The kernels for `device`. A choice once measured is kept in `remembered`, for a run that is resumed.
+    """The kernels for `device`. Kept in `remembered`, for a run that is resumed on another machine.
 
     Args:
         device: cuda, mps or cpu.
@@ -80,25 +78,19 @@ def _choose_autocast(device: str, precision: str) -> tuple[bool, str]:
         return True, "the rule for cuda"
     if device != "cpu":
         return False, f"the rule for {device}"
-    speedup = bfloat16_speedup()
-    return speedup >= _LEAST_SPEEDUP, f"bfloat16 matrix products measured at {speedup:.2f}x of float32 here"
+    found = bfloat16_instructions()
+    if found is None:
+        return False, "this CPU has no bfloat16 instructions"
+    return True, f"this CPU has {found}"
 
 
-def bfloat16_speedup() -> float:
-    """float32 seconds over bfloat16 seconds of one matrix product on this CPU, the better of two each."""
+def bfloat16_instructions() -> str | None:
+    """Instructions that multiply bfloat16 matrices on this CPU; None where torch would emulate them."""
     import torch
 
-    def seconds(dtype: "torch.dtype") -> float:
-        a_NN = torch.ones(_PROBE_SIZE, _PROBE_SIZE, dtype=dtype)
-        torch.mm(a_NN[:64], a_NN)  # the first product of a type sets its kernel up
-        took = []
-        for _ in range(2):
-            started = time.perf_counter()
-            torch.mm(a_NN, a_NN)
-            took.append(time.perf_counter() - started)
-        return min(took)
-
-    return seconds(torch.float32) / seconds(torch.bfloat16)
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else None
 
 
 def _is_installed(package: str) -> bool:

@@ -5,28 +5,32 @@ from pathlib import Path
 import pytest
 
 from smartdevdigest_ops.training.trainer import kernels
-from smartdevdigest_ops.training.trainer.kernels import bfloat16_speedup, choose_kernels
+from smartdevdigest_ops.training.trainer.kernels import bfloat16_instructions, choose_kernels
 
 
-@pytest.mark.parametrize(("speedup", "expected"), [(0.3, False), (1.2, False), (6.0, True)])
-def test_bfloat16_is_used_on_a_cpu_that_is_clearly_faster_with_it(
-    speedup: float, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("instructions", "expected"), [(None, False), ("AVX512-BF16", True), ("AMX", True)])
+def test_bfloat16_is_used_on_a_cpu_that_has_instructions_for_it(
+    instructions: str | None, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "bfloat16_speedup", lambda: speedup)
+    monkeypatch.setattr(kernels, "bfloat16_instructions", lambda: instructions)
     chosen = choose_kernels("cpu", "auto", tmp_path / "kernels.json")
     assert chosen.autocast_bfloat16 is expected
-    assert f"{speedup:.2f}x" in chosen.reason
+    assert (instructions or "no bfloat16 instructions") in chosen.reason
 
 
 def test_a_resumed_run_keeps_the_precision_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "bfloat16_speedup", lambda: 6.0)
+    monkeypatch.setattr(kernels, "bfloat16_instructions", lambda: "AMX")
     first = choose_kernels("cpu", "auto", tmp_path / "kernels.json")
-    monkeypatch.setattr(kernels, "bfloat16_speedup", lambda: 0.3)
+    monkeypatch.setattr(kernels, "bfloat16_instructions", lambda: None)
     assert choose_kernels("cpu", "auto", tmp_path / "kernels.json") == first
 
 
-def test_the_speed_of_bfloat16_is_measured_on_this_machine() -> None:
-    assert 0.001 < bfloat16_speedup() < 1000
+def test_the_instructions_found_are_those_that_the_kernel_of_this_machine_names() -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file() or "flags" not in (text := cpuinfo.read_text()):
+        pytest.skip("no /proc/cpuinfo with flags")
+    has_any = "amx_tile" in text or "avx512_bf16" in text
+    assert (bfloat16_instructions() is not None) == has_any
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -40,10 +44,8 @@ def test_on_cuda_what_is_installed_is_used(installed: bool, tmp_path: Path, monk
     assert choose_kernels("cuda", "float32", tmp_path / "float32.json").attention == "sdpa"
 
 
-def test_precision_that_is_asked_for_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured() -> float:
-        raise AssertionError("measured")
-
-    monkeypatch.setattr(kernels, "bfloat16_speedup", measured)
+def test_precision_that_is_asked_for_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "bfloat16_instructions", lambda: None)
     assert choose_kernels("cpu", "bfloat16", tmp_path / "one.json").autocast_bfloat16
+    monkeypatch.setattr(kernels, "bfloat16_instructions", lambda: "AMX")
     assert not choose_kernels("cpu", "float32", tmp_path / "other.json").autocast_bfloat16
