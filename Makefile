@@ -22,8 +22,10 @@ TORCH := torch==2.13.0
 run: terms $(VENV)/.installed $(EXTRA:%=$(VENV)/.installed-%)
 	$(BIN)/smartdevdigest run --profile $(PROFILE) $(if $(TERMS),--set model.accept_terms=$(TERMS))
 
+# A process per core, the tests of one file in one of them: they share what their fixtures make. With one thread each:
+# torch's threads are ten times as slow when another process wants their core.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGUMENTS)
 
 ui: terms $(VENV)/.installed $(EXTRA:%=$(VENV)/.installed-%)
 	$(BIN)/smartdevdigest ui --profile $(PROFILE) --port $(PORT) $(if $(TERMS),--set model.accept_terms=$(TERMS))

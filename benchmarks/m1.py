@@ -10,15 +10,15 @@ Ways, each in a process of its own, which loads the model anew and scores it bef
 - `ours, base tokenizer`: the same without the extension
 - `trl`: SFTTrainer with its defaults: base tokenizer, batches of 8 padded to the longest, texts cut at 1,024 tokens,
   bfloat16, gradient checkpointing, learning rate 2e-5, linear
-- `trl, float32`: the same without bfloat16 and gradient checkpointing, which a CPU without AMX is slower with, and with
-  this project's learning rate
+- `trl, tuned`: the same without gradient checkpointing, with bfloat16 only where this CPU has instructions for it, and
+  with this project's learning rate
 
 The clock runs from the first forward pass; when it is up, the training is stopped between two micro-steps. All plan for
 3 epochs, so no learning rate has come down by then. Text bytes are those that stand behind the tokens that were
 trained on: padding and what was cut off are none.
 
-MFU: 6 N + 12 L A T operations per token (training/plan/plan.py), padding no work, over the best float32 matrix
-product (bfloat16 on cuda) that the same process measures before it trains.
+MFU: 6 N + 12 L A T operations per token (training/plan/plan.py), padding no work, over the best matrix product of the
+type that was computed in, measured by the same process before it trains; on the CPU over the best float32 one too.
 
 `--cuda-shapes` trains Llamas of real shapes with random weights for 20 micro-steps of `--batch` x 2,048 tokens: the
 project's trainer, and transformers' Trainer with `bf16=True`.
@@ -45,11 +45,13 @@ from benchmarks.m1_training import (
     read_texts,
     score,
     scratch_context,
+    stream_of,
     train_packed,
 )
 from smartdevdigest_ops.training.plan.memory import shape_of
+from smartdevdigest_ops.training.trainer.kernels import bfloat16_instructions
 
-WAYS = ("ours", "ours, base tokenizer", "trl", "trl, float32")
+WAYS = ("ours", "ours, base tokenizer", "trl", "trl, tuned")
 CUDA_WAYS = ("ours", "Trainer")
 CUDA_SHAPES: dict[str, dict[str, Any]] = {
     # Llama 3.2 1B and Llama 2 7B
@@ -71,6 +73,8 @@ CUDA_STEPS, CUDA_SKIPPED = 20, 5
 
 def train_one_way(way: str, options: argparse.Namespace) -> dict[str, Any]:
     """Readings of one way; to be called in a process of its own."""
+    import torch
+
     texts, held_out = read_texts(options.corpus)
     with tempfile.TemporaryDirectory() as scratch:
         context = scratch_context(
@@ -84,7 +88,10 @@ def train_one_way(way: str, options: argparse.Namespace) -> dict[str, Any]:
             },
         )
         model, tokenizer = load_for_m1(options.model, options.tokenizer if way == "ours" else None, context)
-        limit = matrix_product_limit(model.device.type)
+        device = model.device.type
+        is_bfloat16 = device == "cuda" or way == "trl" or bfloat16_instructions() is not None
+        limit = matrix_product_limit(device, dtype=torch.bfloat16 if is_bfloat16 else torch.float32)
+        float32_limit = matrix_product_limit(device, dtype=torch.float32)
         shape = shape_of(model.config, way)
         bounds = {"max_documents": options.held_out_documents, "max_characters": options.held_out_characters}
 
@@ -98,7 +105,7 @@ def train_one_way(way: str, options: argparse.Namespace) -> dict[str, Any]:
             length, bytes_per_token = options.sequence_length, packed.bytes_per_token
 
             def run() -> Any:
-                return train_packed(model, packed, context)
+                return train_packed(model, stream_of(packed, tokenizer, model, context), context)
         else:
             trainer, length, bytes_per_token = _trl_trainer(way, model, tokenizer, texts, Path(scratch), options)
             run = trainer.train
@@ -122,6 +129,7 @@ def train_one_way(way: str, options: argparse.Namespace) -> dict[str, Any]:
             "text_bytes_per_second": text_bytes / meter.seconds,
             "tokens_per_second": meter.tokens / meter.seconds,
             "mfu": meter.tokens / meter.seconds * flops_per_token(shape, length) / limit,
+            "of_float32": meter.tokens / meter.seconds * flops_per_token(shape, length) / float32_limit,
             "matrix_product_gflops": limit / 1e9,
             "bits_per_byte": {"before": before, "after": scores()},
         }
@@ -135,7 +143,8 @@ def _trl_trainer(
     from trl import SFTConfig, SFTTrainer
 
     is_default = way == "trl"
-    given: dict[str, Any] = {} if is_default else {"bf16": False, "gradient_checkpointing": False}
+    has_bfloat16 = bfloat16_instructions() is not None or model.device.type == "cuda"
+    given: dict[str, Any] = {} if is_default else {"bf16": has_bfloat16, "gradient_checkpointing": False}
     given |= {} if is_default else {"learning_rate": options.learning_rate}
     arguments = SFTConfig(
         output_dir=str(scratch / "trl"), report_to=[], disable_tqdm=True, use_cpu=model.device.type == "cpu", **given
@@ -193,8 +202,8 @@ def train_cuda_shape(name: str, way: str, options: argparse.Namespace) -> dict[s
 def table(readings: list[dict[str, Any]]) -> list[str]:
     """Markdown of the ways."""
     lines = [
-        "| way | text bytes/s | tokens/s | padding | MFU | text read | ko before -> after | en before -> after |",
-        "|---|---|---|---|---|---|---|---|",
+        "| way | text bytes/s | tokens/s | padding | MFU | of float32 | text read | ko before -> after | en |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for reading in readings:
         scores = reading["bits_per_byte"]
@@ -204,7 +213,8 @@ def table(readings: list[dict[str, Any]]) -> list[str]:
         ]
         lines.append(
             f"| {reading['way']} | {reading['text_bytes_per_second']:,.0f} | {reading['tokens_per_second']:,.0f} | "
-            f"{reading['padding_share']:.0%} | {reading['mfu']:.0%} | {reading['text_bytes'] / 1000:,.0f} kB | "
+            f"{reading['padding_share']:.0%} | {reading['mfu']:.0%} | {reading['of_float32']:.0%} | "
+            f"{reading['text_bytes'] / 1000:,.0f} kB | "
             f"{changes[0]} | {changes[1]} |"
         )
     return lines

@@ -1,20 +1,29 @@
-"""Learning curve of M1: bits per byte against text read and against time, with and without the domain tokenizer.
+"""Learning curves of M1: bits per byte of held-out text against text read and against time, for runs that differ.
 
-    python -m benchmarks.m1_curve --model DIR --tokenizer DIR --work WORK --minutes 120 --plot m1_curve.png --corpus DIR
+    python -m benchmarks.m1_curve --model DIR --tokenizer DIR --corpus DIR --work WORK --minutes 120 --plot curve.png
+    python -m benchmarks.m1_curve ... --max-steps 120 --runs unextended extended mlm:objective=mlm mixed:objective=mixed
+    python -m benchmarks.m1_curve ... --max-steps 120 --runs unextended n500:tokenizer=DIR n1000:tokenizer=DIR
 
-Each of the two runs trains `--minutes` with the project's trainer and is scored before the first step and then about
-every `--every` minutes, between two optimizer steps; scoring takes no time of the run. One sitting may be shorter
-(`--sitting`): readings are appended to `WORK/readings.jsonl`, checkpoints lie in `WORK/<run>`, and the same command
-goes on where the last checkpoint was written, at each scoring; what was trained after it is trained again and counts
-once. The learning rate is planned for `--epochs` passes.
+A run is NAME or NAME:KEY=VALUE[,KEY=VALUE...]: keys of training.m1, and `tokenizer`, a domain_tokenizer (whose new rows
+start as means) or a whole model with its tokenizer (benchmarks.new_rows --save: rows fitted). `unextended` is the base
+model with its own tokenizer; any other run without a `tokenizer` takes `--tokenizer`. All read the same corpus in the
+same order, `--jobs` of them at a time.
+
+Each trains `--minutes`, or `--max-steps` optimizer steps over which its learning rate goes down to nothing, and is
+scored before the first step and then about every `--every` minutes, between two optimizer steps; scoring takes no
+time of the run. With OMP_NUM_THREADS=1 minutes are the processor's. One sitting may be shorter (`--sitting`): readings
+are appended to `WORK/readings.jsonl`, checkpoints lie in `WORK/<run>`, and the same command goes on where the last
+checkpoint was written, at each scoring; what was trained after it is trained again and counts once. Without
+`--max-steps` the learning rate is planned for `--epochs` passes.
 """
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +36,35 @@ from benchmarks.m1_training import (
     read_texts,
     score,
     scratch_context,
+    stream_of,
     train_packed,
 )
 from smartdevdigest_ops.training.trainer.checkpoints import last_checkpoint
 
-RUNS = ("extended", "unextended")
+UNEXTENDED = "unextended"
+RUNS = ("extended", UNEXTENDED)
+_COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the comparison."""
+
+    name: str
+    tokenizer: Path | None
+    m1: dict[str, Any] = field(default_factory=dict)
+    """Settings of training.m1 that are its own."""
+
+    @classmethod
+    def parse(cls, text: str, tokenizer: Path | None) -> "Run":
+        """`NAME[:KEY=VALUE,...]`; `tokenizer` is what a run takes that names none."""
+        name, _, rest = text.partition(":")
+        own = dict(pair.partition("=")[::2] for pair in rest.split(",") if pair)
+        named = own.pop("tokenizer", None)
+        found = Path(named) if named else None if name == UNEXTENDED else tokenizer
+        if found is None and name != UNEXTENDED:
+            raise ValueError(f"run {text}: it needs a tokenizer. Give --tokenizer DIR, or {name}:tokenizer=DIR.")
+        return cls(name, found, own)
 
 
 class Curve(Meter):
@@ -104,7 +137,7 @@ def read_readings(file: Path) -> list[dict[str, Any]]:
     return sorted(by_step.values(), key=lambda reading: (reading["run"], reading["step"]))
 
 
-def train_one_run(run: str, options: argparse.Namespace) -> None:
+def train_one_run(run: Run, options: argparse.Namespace) -> None:
     """One sitting of one run; to be called in a process of its own."""
     m1 = {
         "batch_size": options.batch,
@@ -114,14 +147,17 @@ def train_one_run(run: str, options: argparse.Namespace) -> None:
         "embedding_learning_rate": options.embedding_learning_rate,
         "warmup_steps": options.warmup_steps,
         "epochs": options.epochs,
+        "max_steps": options.max_steps,
     }
-    context = scratch_context(options.work / run, m1, quiet=False, checkpoint_steps=options.checkpoint_steps)
-    model, tokenizer = load_for_m1(options.model, options.tokenizer if run == "extended" else None, context)
+    context = scratch_context(
+        options.work / run.name, m1 | run.m1, quiet=False, checkpoint_steps=options.checkpoint_steps
+    )
+    model, tokenizer = load_for_m1(options.model, run.tokenizer, context)
     texts, _ = read_texts(options.corpus)
     packed = pack(tokenizer, texts, context)
-    curve = Curve(model, tokenizer, packed, run, options)
+    curve = Curve(model, tokenizer, packed, run.name, options)
     try:
-        train_packed(model, packed, context)
+        train_packed(model, stream_of(packed, tokenizer, model, context), context)
         curve.read(model.eval())
     except TimeIsUp:
         curve.read(model)
@@ -130,17 +166,16 @@ def train_one_run(run: str, options: argparse.Namespace) -> None:
 
 
 def plot(readings: list[dict[str, Any]], file: Path) -> None:
-    """Bits per byte of both languages and both runs, against text read and against time."""
+    """Bits per byte of both languages and all runs, against text read and against time."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     figure, both = plt.subplots(1, 2, figsize=(13, 5), sharey=True)
-    for run, style in zip(RUNS, ("-", "--"), strict=True):
-        of_run = [reading for reading in readings if reading["run"] == run]
-        for language, color in (("ko", "tab:red"), ("en", "tab:blue")):
-            points = [reading for reading in of_run if language in reading["bits_per_byte"]]
+    for color, run in zip(_COLORS, dict.fromkeys(reading["run"] for reading in readings), strict=False):
+        for language, style in (("ko", "-"), ("en", "--")):
+            points = [r for r in readings if r["run"] == run and language in r["bits_per_byte"]]
             heights = [reading["bits_per_byte"][language] for reading in points]
             kept = {"color": color, "linestyle": style, "marker": ".", "label": f"{language}, {run}"}
             both[0].plot([reading["text_bytes"] / 1e6 for reading in points], heights, **kept)
@@ -169,9 +204,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="directory of a corpus_snapshot")
     parser.add_argument("--model", type=Path, required=True, help="directory of the base model and its tokenizer")
-    parser.add_argument("--tokenizer", type=Path, help="directory of a domain_tokenizer, for the run `extended`")
+    parser.add_argument("--tokenizer", type=Path, help="directory of a domain_tokenizer or of a whole model")
     parser.add_argument("--work", type=Path, required=True, help="directory for checkpoints and readings")
-    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
+    parser.add_argument("--runs", nargs="+", default=list(RUNS), help="NAME[:KEY=VALUE,...]")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--max-steps", type=int, help="optimizer steps of a whole run")
     parser.add_argument("--minutes", type=float, default=120, help="of training, each run")
     parser.add_argument("--sitting", type=float, default=float("inf"), help="minutes of training now, each run")
     parser.add_argument("--every", type=float, default=10, help="minutes of training between two scorings")
@@ -186,17 +223,23 @@ def main() -> None:
     parser.add_argument("--held-out-documents", type=int, default=24, help="of each language")
     parser.add_argument("--held-out-characters", type=int, default=2000, help="of each document")
     parser.add_argument("--plot", type=Path, help="file for the plot (PNG)")
-    parser.add_argument("--child", choices=RUNS, help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
+    try:
+        runs = {text: Run.parse(text, options.tokenizer) for text in options.runs}
+    except ValueError as error:
+        parser.error(str(error))
     if options.child:
-        train_one_run(options.child, options)
+        train_one_run(runs[options.child], options)
         return
-    if "extended" in options.runs and not options.tokenizer:
-        parser.error("the run `extended` needs --tokenizer DIR; leave it out of --runs otherwise")
-    for run in options.runs:
-        command = [sys.executable, "-m", "benchmarks.m1_curve", *sys.argv[1:], "--child", run]
-        subprocess.run(command, check=True, env=dict(os.environ))
+
+    def start(text: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.m1_curve", *sys.argv[1:], "--child", text]
+        subprocess.run(command, check=True)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(start, runs))
     readings = read_readings(options.work / "readings.jsonl")
     print("\n".join([*environment_lines(("torch", "transformers", "accelerate")), "", *table(readings)]))
     if options.plot:

@@ -14,12 +14,16 @@ from smartdevdigest_ops.models.embeddings import extend_embeddings
 from smartdevdigest_ops.settings import Settings, load_settings
 from smartdevdigest_ops.stage import StageContext
 from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
+from smartdevdigest_ops.training.m1.adaptation import sequences_per_step
+from smartdevdigest_ops.training.m1.objectives import build_objective
+from smartdevdigest_ops.training.m1.stream import TrainingStream
 from smartdevdigest_ops.training.packing import PackedDocuments, pack_documents
 from smartdevdigest_ops.training.plan.memory import ModelShape, StepShape
 from smartdevdigest_ops.training.plan.plan import operations_per_token
-from smartdevdigest_ops.training.trainer.run import TrainingData, TrainingRun, train
+from smartdevdigest_ops.training.trainer.run import TrainingData, TrainingRun, count_steps, train
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -34,12 +38,13 @@ def read_texts(corpus: Path) -> tuple[list[str], dict[str, list[str]]]:
     return train, dict(sorted(held_out.items()))
 
 
-def scratch_settings(scratch: Path, m1: Mapping[str, Any], checkpoint_steps: int) -> Settings:
+def scratch_settings(scratch: Path, m1: Mapping[str, Any], checkpoint_steps: int, precision: str) -> Settings:
     """The sample profile's settings with the store below `scratch`, and `m1` over its training.m1."""
     return load_settings(
         "sample",
         overrides={
             "store": {"root": str(scratch / "store")},
+            "model": {"precision": precision},
             "training": {"m1": {"max_steps": None, "gradient_accumulation": 1, "epochs": 3} | dict(m1)},
             "tracking": {"checkpoint_steps": checkpoint_steps},
         },
@@ -47,10 +52,15 @@ def scratch_settings(scratch: Path, m1: Mapping[str, Any], checkpoint_steps: int
 
 
 def scratch_context(
-    scratch: Path, m1: Mapping[str, Any], *, quiet: bool = True, checkpoint_steps: int = 10**6
+    scratch: Path,
+    m1: Mapping[str, Any],
+    *,
+    quiet: bool = True,
+    checkpoint_steps: int = 10**6,
+    precision: str = "auto",
 ) -> StageContext:
     """A context outside any stage; checkpoints go below `scratch`, by default none: their time is no training."""
-    settings = scratch_settings(scratch, m1, checkpoint_steps)
+    settings = scratch_settings(scratch, m1, checkpoint_steps, precision)
     out, inner = scratch / "out", scratch / "scratch"
     out.mkdir(parents=True, exist_ok=True)
     inner.mkdir(parents=True, exist_ok=True)
@@ -84,12 +94,26 @@ def pack(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str], context: St
     return pack_documents(tokenizer, texts, sequence_length=length, seed=context.settings.seed)
 
 
-def train_packed(model: "PreTrainedModel", packed: Any, context: StageContext) -> TrainingRun:
-    """M1's trainer, as its stage calls it without replay, masks and a choice of checkpoints."""
+def stream_of(
+    packed: PackedDocuments, tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel", context: StageContext
+) -> TrainingStream:
+    """The sequences of a whole run in their order, as M1's stage draws them, without replay."""
     m1 = context.settings.training.m1
+    num_sequences = count_steps(len(packed), m1, "m1_checkpoint") * sequences_per_step(m1)
+    return TrainingStream(
+        packed, num_sequences, context.settings.seed, objective=build_objective(m1, tokenizer, model.config)
+    )
+
+
+def train_packed(model: "PreTrainedModel", sequences: Any, context: StageContext) -> TrainingRun:
+    """M1's trainer over a stream, or over any dataset, which is shuffled then; no choice of checkpoints."""
+    m1 = context.settings.training.m1
+    is_stream = isinstance(sequences, TrainingStream)
+    if is_stream:  # it holds all passes
+        m1 = m1.model_copy(update={"epochs": 1.0})
     return train(
         model,
-        TrainingData(train=packed, sequences_per_item=1),
+        TrainingData(train=sequences, sequences_per_item=1, in_order=is_stream),
         stage="m1_checkpoint",
         settings=m1,
         context=context,
@@ -170,14 +194,18 @@ def score(
     }
 
 
-def matrix_product_limit(device: str, seconds: float = 2.0, size: int | None = None) -> float:
-    """Floating-point operations per second of a large square matrix product: float32 on the CPU, bfloat16 on cuda.
+def matrix_product_limit(
+    device: str, seconds: float = 2.0, size: int | None = None, dtype: "torch.dtype | None" = None
+) -> float:
+    """Floating-point operations per second of a large square matrix product.
+
+    In float32 on the CPU and in bfloat16 on cuda, unless `dtype` says otherwise.
 
     The best of those that fit into the time: the limit is what the machine can do, not what it does on average.
     """
     import torch
 
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
     size = size or (8192 if device == "cuda" else 1536)
     a_NN, b_NN = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     out_NN = torch.empty_like(a_NN)

@@ -35,10 +35,11 @@ def main() -> None:
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--documents", type=int, default=24, help="held-out documents per language")
-    parser.add_argument("--characters", type=int, default=4000, help="first so many of each")
+    parser.add_argument("--documents", type=int, default=16, help="held-out documents per language")
+    parser.add_argument("--characters", type=int, default=2000, help="first so many of each")
     parser.add_argument("--max-base-tokens", type=int, default=NewRowsSettings().max_base_tokens)
     parser.add_argument("--passes", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--save", type=Path, help="directory for the model of the last row, which m1.py can start from")
     parser.add_argument("--skip-base", action="store_true", help="leave the base model's own row out")
     arguments = parser.parse_args()
     print(*environment_lines(("torch", "transformers")), "", sep="\n")
@@ -49,7 +50,7 @@ def main() -> None:
     }
     print(f"{len(train)} documents to fit on; held out: {', '.join(f'{k} {len(v)}' for k, v in held_out.items())}\n")
     languages = list(held_out)
-    print(f"| rows | seconds | {' | '.join(languages)} |", "|---|---:" + "|---:" * len(languages) + "|")
+    print(f"| rows | seconds | {' | '.join(languages)} |", "|---|---:|" + "---:|" * len(languages), sep="\n")
     bench = Bench(arguments.base, arguments.tokenizer, arguments.work, train, held_out)
     if not arguments.skip_base:
         bench.base()
@@ -57,7 +58,7 @@ def main() -> None:
     bench.row("mean", settings.model_copy(update={"method": "mean"}))
     for passes in arguments.passes:
         name = "fitted as outputs" if passes == 0 else f"fitted, {passes} passes"
-        bench.row(name, settings.model_copy(update={"passes": passes}))
+        bench.row(name, settings.model_copy(update={"passes": passes}), save=arguments.save)
 
 
 class Bench:
@@ -82,8 +83,8 @@ class Bench:
         """The base model and its own tokenizer."""
         self._print("none (base)", self._load(), self._base_tokenizer, 0.0)
 
-    def row(self, name: str, settings: NewRowsSettings) -> None:
-        """The extended model, its rows started as `settings` says."""
+    def row(self, name: str, settings: NewRowsSettings, *, save: Path | None = None) -> None:
+        """The extended model, its rows started as `settings` says; kept in `save` if given."""
         model = self._load()
         started = time.perf_counter()
         extend_embeddings(model, self._new_tokens, multiple_of=settings.pad_to_multiple)
@@ -95,6 +96,9 @@ class Bench:
         )
         fit_new_rows(model, self._new_tokens, self._train, self._tokenizer, settings, context)
         self._print(name, model, self._tokenizer, time.perf_counter() - started)
+        if save is not None:
+            model.save_pretrained(save)
+            self._tokenizer.save_pretrained(save)
 
     def _load(self):
         import torch

@@ -1,6 +1,6 @@
 """Memory of a training, planned and measured: full training in float32 on the CPU, a process for each shape.
 
-    python -m benchmarks.plan_memory --model DIR --shapes 1x512 2x512 4x256
+    python -m benchmarks.plan_memory --model DIR --corpus DIR --shapes 1x512 2x512 4x256
 
 A child trains three steps of M1 on packed text with the stage's own trainer, and reads
 
@@ -24,23 +24,22 @@ from typing import Any
 from benchmarks.environment import environment_lines
 from benchmarks.m1_training import pack, read_texts, scratch_context, train_packed
 from benchmarks.memory_meter import forget_peak, peak_bytes
-from smartdevdigest_ops.settings import PROJECT_DIR
-from smartdevdigest_ops.training.plan.memory import PARTS, StepShape, activation_bytes, shape_of, step_memory
+from smartdevdigest_ops.training.plan.memory import PARTS, Precision, StepShape, activation_bytes, shape_of, step_memory
 
 MIB = 2**20
 STEPS = 3
 """The optimizer's states are there from the second on."""
 
 
-def measure(model_dir: Path, batch_size: int, length: int) -> dict[str, Any]:
+def measure(model_dir: Path, corpus: Path, batch_size: int, length: int, precision: Precision) -> dict[str, Any]:
     """Readings of one shape in bytes; to be called in a process of its own."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     with tempfile.TemporaryDirectory() as scratch:
         m1 = {"batch_size": batch_size, "sequence_length": length, "max_steps": STEPS, "warmup_steps": 1}
-        context = scratch_context(Path(scratch), m1 | {"gradient_accumulation": 1, "epochs": 1})
-        texts, _ = read_texts(sorted((PROJECT_DIR / "data" / "sample" / "drops").glob("*.jsonl")))
+        context = scratch_context(Path(scratch), m1 | {"gradient_accumulation": 1, "epochs": 1}, precision=precision)
+        texts, _ = read_texts(corpus)
         packed = pack(AutoTokenizer.from_pretrained(model_dir), texts, context)
         # Those of most documents: a micro-step without a boundary inside has no mask, and needs less.
         most_split = sorted(range(len(packed)), key=lambda i: int((packed[i]["position_ids"] > 0).sum()))
@@ -52,8 +51,12 @@ def measure(model_dir: Path, batch_size: int, length: int) -> dict[str, Any]:
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
         train_packed(model, items, context)
         together = peak_bytes() - before
-        saved = _saved_bytes(model, {key: torch.stack([item[key] for item in items[:batch_size]]) for key in items[0]})
-    step = StepShape("full", batch_size, length, False, "float32", is_packed=True)
+        saved = _saved_bytes(
+            model,
+            {key: torch.stack([item[key] for item in items[:batch_size]]) for key in items[0]},
+            autocast=precision == "bfloat16",
+        )
+    step = StepShape("full", batch_size, length, False, precision, base_precision="float32", is_packed=True)
     moment, parts = step_memory(shape, step)
     return {
         "moment": moment,
@@ -80,7 +83,7 @@ def _load_libraries(scratch: Path) -> None:
     train_packed(LlamaForCausalLM(tiny), items, context)
 
 
-def _saved_bytes(model: Any, batch: dict[str, Any]) -> int:
+def _saved_bytes(model: Any, batch: dict[str, Any], *, autocast: bool) -> int:
     """Bytes that torch keeps for the backward pass, weights not counted."""
     import torch
 
@@ -91,7 +94,10 @@ def _saved_bytes(model: Any, batch: dict[str, Any]) -> int:
         saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast),
+    ):
         loss = model(**batch, use_cache=False).loss
     assert loss.requires_grad
     return sum(tensor.untyped_storage().nbytes() for place, tensor in saved.items() if place not in own)
@@ -112,18 +118,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="directory with config.json and weights")
     parser.add_argument("--shapes", nargs="+", default=["1x512", "2x512", "4x256"], help="sequences x tokens")
+    parser.add_argument("--corpus", type=Path, required=True, help="directory of a corpus_snapshot")
+    parser.add_argument("--precisions", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
     parser.add_argument("--out", type=Path, help="file for the readings (JSON)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         batch_size, length = (int(size) for size in options.shapes[0].split("x"))
-        print(json.dumps(measure(options.model, batch_size, length)))
+        print(json.dumps(measure(options.model, options.corpus, batch_size, length, options.precisions[0])))
         return
     readings = {}
-    for shape in options.shapes:
-        command = [sys.executable, "-m", "benchmarks.plan_memory", "--child", "--model", str(options.model)]
-        done = subprocess.run([*command, "--shapes", shape], check=True, stdout=subprocess.PIPE, text=True)
-        readings[shape] = json.loads(done.stdout.splitlines()[-1])
+    command = [sys.executable, "-m", "benchmarks.plan_memory", "--child", "--model", str(options.model)]
+    command += ["--corpus", str(options.corpus)]
+    for precision in options.precisions:
+        for shape in options.shapes:
+            given = ["--shapes", shape, "--precisions", precision]
+            done = subprocess.run([*command, *given], check=True, stdout=subprocess.PIPE, text=True)
+            readings[f"{shape}, {precision}"] = json.loads(done.stdout.splitlines()[-1])
     print("\n".join(environment_lines(("torch", "transformers", "accelerate"))))
     print(f"\n| B x T | peak at | {' | '.join(PARTS)} | planned | measured | off | activations planned / measured |")
     print("|---" * (len(PARTS) + 6) + "|")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.m1_curve import read_readings
+from benchmarks.m1_curve import Run, read_readings
 from benchmarks.m1_training import Meter, TimeIsUp, load_for_m1, read_texts, scratch_context
-from smartdevdigest_ops.settings import PROJECT_DIR
 
 
 @pytest.fixture
@@ -41,12 +40,25 @@ def test_the_meter_ends_a_training_between_two_micro_steps_and_lets_the_model_go
     assert meter.micro_steps == 0
 
 
-def test_held_out_texts_are_not_trained_on(sample_documents):
-    texts, held_out = read_texts(sorted((PROJECT_DIR / "data" / "sample" / "drops").glob("*.jsonl")))
-    others = {text for of_language in held_out.values() for text in of_language}
-    assert others
-    assert not others & set(texts)
-    assert len(texts) + len(others) == len({record.url for record in sample_documents})
+def test_held_out_texts_are_the_test_split(tmp_path: Path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for split, languages in (("train", ["ko", "en"]), ("test", ["en", "ko", "en"])):
+        rows = [{"language": language, "content": f"{split} {number}"} for number, language in enumerate(languages)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
+    assert read_texts(tmp_path) == (["train 0", "train 1"], {"en": ["test 0", "test 2"], "ko": ["test 1"]})
+
+
+def test_a_run_is_a_name_with_settings_and_a_tokenizer_of_its_own():
+    given = Path("domain_tokenizer")
+    assert Run.parse("unextended", given) == Run("unextended", None)
+    assert Run.parse("mlm:objective=mlm,mask_ratio=0.3", given) == Run(
+        "mlm", given, {"objective": "mlm", "mask_ratio": "0.3"}
+    )
+    assert Run.parse("small:tokenizer=other", given) == Run("small", Path("other"))
+    with pytest.raises(ValueError, match="needs a tokenizer"):
+        Run.parse("extended", None)
 
 
 def test_a_domain_tokenizer_extends_the_model_and_a_whole_model_is_taken_as_it_is(
