@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--max-base-tokens", type=int, default=NewRowsSettings().max_base_tokens)
     parser.add_argument("--passes", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--save", type=Path, help="directory for the model of the last row, which m1.py can start from")
-    parser.add_argument("--skip-base", action="store_true", help="leave the base model's own row out")
+    parser.add_argument("--only-fitted", action="store_true", help="no rows for the base model and for means")
     arguments = parser.parse_args()
     print(*environment_lines(("torch", "transformers")), "", sep="\n")
     train, found = read_texts(arguments.corpus)
@@ -52,10 +52,10 @@ def main() -> None:
     languages = list(held_out)
     print(f"| rows | seconds | {' | '.join(languages)} |", "|---|---:|" + "---:|" * len(languages), sep="\n")
     bench = Bench(arguments.base, arguments.tokenizer, arguments.work, train, held_out)
-    if not arguments.skip_base:
-        bench.base()
     settings = NewRowsSettings(max_base_tokens=arguments.max_base_tokens)
-    bench.row("mean", settings.model_copy(update={"method": "mean"}))
+    if not arguments.only_fitted:
+        bench.base()
+        bench.row("mean", settings.model_copy(update={"method": "mean"}))
     for passes in arguments.passes:
         name = "fitted as outputs" if passes == 0 else f"fitted, {passes} passes"
         bench.row(name, settings.model_copy(update={"passes": passes}), save=arguments.save)

@@ -37,6 +37,7 @@ from smartdevdigest_ops.training.errors import TrainingError
 from smartdevdigest_ops.training.new_rows.checkpoints import kept, restore_rows, save_rows
 from smartdevdigest_ops.training.new_rows.hooks import NewRows, frozen, seen_by
 from smartdevdigest_ops.training.new_rows.snippets import Expansions, draw_snippets, expand
+from smartdevdigest_ops.training.trainer.kernels import choose_kernels
 
 if TYPE_CHECKING:
     import torch
@@ -167,6 +168,9 @@ class _Fit:
         self.counts_N = torch.tensor(occurrences, device=model.device, dtype=torch.float32)
         row_size = rows.output_ND.detach().square().mean().sqrt().item()
         self.learning_rate = settings.learning_rate * row_size
+        self._kernels = choose_kernels(
+            model.device.type, context.settings.model.precision, context.scratch / "kernels.json"
+        )
 
     # What the frozen model is asked, once each.
 
@@ -189,10 +193,10 @@ class _Fit:
         import torch
 
         token_ids_BT = self._padded([expand(self.snippets[index], self.expansions) for index in batch])
-        states_BTD = self.model.base_model(input_ids=token_ids_BT, use_cache=False).last_hidden_state
-        head = self.model.get_output_embeddings()
         if batch[0] == 0:
-            self._refuse_other_logits(token_ids_BT, head(states_BTD[:1, -1:]))
+            self._refuse_other_logits(token_ids_BT[:1])
+        states_BTD = self._states(token_ids_BT)
+        head = self.model.get_output_embeddings()
         parts = []
         for states_TD, index in zip(states_BTD, batch, strict=True):
             snippet = self.snippets[index]
@@ -245,7 +249,7 @@ class _Fit:
         embedding = self.model.get_input_embeddings()
         handle = embedding.register_forward_hook(keep)
         try:
-            states_BTD = self.model.base_model(input_ids=token_ids_BT, use_cache=False).last_hidden_state
+            states_BTD = self._states(token_ids_BT)
         finally:
             handle.remove()
         states_PD = states_BTD[self._is_token(batch)]
@@ -304,7 +308,7 @@ class _Fit:
         def loss_of(batch: list[int]) -> torch.Tensor:
             token_ids_BT = self._padded([self.snippets[index] for index in batch])
             is_token_BT = self._is_token(batch)
-            states_BTD = self.model.base_model(input_ids=token_ids_BT, use_cache=False).last_hidden_state
+            states_BTD = self._states(token_ids_BT)
             logits_PV = self.model.get_output_embeddings()(states_BTD[is_token_BT])
             target_P = token_ids_BT.roll(-1, dims=1)[is_token_BT]
             return torch.nn.functional.cross_entropy(logits_PV.float(), target_P)
@@ -391,11 +395,22 @@ class _Fit:
         lengths_B1 = torch.tensor([[len(self.snippets[index])] for index in batch], device=self.model.device)
         return torch.arange(int(lengths_B1.max()) + 1, device=self.model.device) < lengths_B1
 
-    def _refuse_other_logits(self, token_ids_BT: "torch.Tensor", logits_11V: "torch.Tensor") -> None:
+    def _states(self, token_ids_BT: "torch.Tensor") -> "torch.Tensor":
+        """(B, T, D): what the head reads, computed as M1 computes; the head's products stay float32."""
+        import torch
+
+        autocast = torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self._kernels.autocast_bfloat16)
+        with autocast:
+            states_BTD: torch.Tensor = self.model.base_model(input_ids=token_ids_BT, use_cache=False).last_hidden_state
+        return states_BTD.float()
+
+    def _refuse_other_logits(self, token_ids_1T: "torch.Tensor") -> None:
         """Gemma 2 caps its logits and Cohere scales them: then the head alone does not say what is predicted."""
         import torch
 
-        found = self.model(input_ids=token_ids_BT[:1], use_cache=False).logits[:, -1:]
+        states_1TD = self.model.base_model(input_ids=token_ids_1T, use_cache=False).last_hidden_state
+        logits_11V = self.model.get_output_embeddings()(states_1TD[:, -1:])
+        found = self.model(input_ids=token_ids_1T, use_cache=False).logits[:, -1:]
         if not torch.allclose(found, logits_11V, rtol=1e-3, atol=1e-3):
             raise TrainingError(
                 f"{type(self.model).__name__} changes its logits after the head, which fitting new rows does not "
