@@ -25,32 +25,29 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.settings.training import NewRowsSettings
 from smartdevdigest_ops.stage import StageContext
 from smartdevdigest_ops.training.bits_per_byte import document_boundary_id
 from smartdevdigest_ops.training.errors import TrainingError
-from smartdevdigest_ops.training.new_rows.checkpoints import kept, restore_rows, save_rows
+from smartdevdigest_ops.training.new_rows.checkpoints import restore_rows, save_rows
+from smartdevdigest_ops.training.new_rows.frozen_model import FrozenModel, Teacher
 from smartdevdigest_ops.training.new_rows.hooks import NewRows, frozen, seen_by
-from smartdevdigest_ops.training.new_rows.snippets import Expansions, draw_snippets, expand
+from smartdevdigest_ops.training.new_rows.snippets import draw_snippets, expand
 from smartdevdigest_ops.training.trainer.kernels import choose_kernels
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+SCRATCH = "new_rows"
+"""Directory of what was computed, in the making's scratch."""
 _SECONDS_BETWEEN_CHECKPOINTS = 30.0
 _LINES_PER_PHASE = 4
 _POSITIONS_PER_STEP = 256
-# Over so many snippets F is estimated: about twice as many new tokens as SmolLM2's rows have features.
-_SENSITIVITY_SNIPPETS = 48
-# So many times its mean diagonal is added to F: from about as many tokens as it has dimensions, F holds directions for
-# free that are not.
-_SHRINKAGE = 1.0
 # F is a second-order estimate, and rows move further than that holds.
 _MISREADING_WEIGHT = 10.0
 
@@ -110,10 +107,22 @@ def fit_new_rows(
         f"{num_base_tokens} base tokens together"
     )
     rows = NewRows.of(model, int(new_tokens[0]["id"]), len(new_tokens))
-    fit = _Fit(model, rows, snippets, expansions, document_boundary_id(tokenizer), settings, context)
+    scratch = context.scratch / SCRATCH
+    scratch.mkdir(exist_ok=True)
+    asked = FrozenModel(
+        model,
+        rows,
+        snippets,
+        expansions,
+        document_boundary_id(tokenizer),
+        batch_size=settings.batch_size,
+        seed=context.settings.seed,
+        kernels=choose_kernels(model.device.type, context.settings.model.precision, context.scratch / "kernels.json"),
+        scratch=scratch,
+    )
+    fit = _Fit(asked, settings, context)
     with frozen(model):
-        teacher = fit.read_teacher()
-        fit.outputs(teacher, fit.sensitivity() if rows.is_tied else None)
+        fit.outputs(asked.read_teacher(), asked.sensitivity() if rows.is_tied else None)
         num_steps = fit.passes()
     rows.write_to(model)
     return NewRowsReport(
@@ -125,145 +134,23 @@ def fit_new_rows(
     )
 
 
-@dataclass(frozen=True)
-class _Teacher:
-    """What the base model computed at P positions: before each token of the snippets, one after the other."""
-
-    state_PD: "torch.Tensor"
-    """What the head reads."""
-    log_total_P: "torch.Tensor"
-    """log of the sum of the exponentiated logits of the base tokens."""
-    old_logit_P: "torch.Tensor"
-    """Logit of the base token that comes next."""
-    target_P: "torch.Tensor"
-    """The token that comes next, new or old."""
-
-
 class _Fit:
     """One fit over fixed snippets; see `fit_new_rows`."""
 
-    def __init__(
-        self,
-        model: "PreTrainedModel",
-        rows: NewRows,
-        snippets: Sequence[list[int]],
-        expansions: Expansions,
-        boundary: int,
-        settings: NewRowsSettings,
-        context: StageContext,
-    ) -> None:
+    def __init__(self, asked: FrozenModel, settings: NewRowsSettings, context: StageContext) -> None:
         import torch
 
-        self.model = model
-        self.rows = rows
-        self.snippets = snippets
-        self.expansions = expansions
-        self.boundary = boundary
+        self.asked = asked
+        self.rows = asked.rows
         self.settings = settings
         self.context = context
-        self.scratch = context.scratch / "new_rows"
-        self.scratch.mkdir(exist_ok=True)
-        counts = Counter(token_id for snippet in snippets for token_id in snippet)
-        occurrences = [counts[rows.first + index] for index in range(len(rows.input_ND))]
-        self.counts_N = torch.tensor(occurrences, device=model.device, dtype=torch.float32)
-        row_size = rows.output_ND.detach().square().mean().sqrt().item()
+        counts = Counter(token_id for snippet in asked.snippets for token_id in snippet)
+        occurrences = [counts[self.rows.first + index] for index in range(len(self.rows.input_ND))]
+        self.counts_N = torch.tensor(occurrences, device=asked.model.device, dtype=torch.float32)
+        row_size = self.rows.output_ND.detach().square().mean().sqrt().item()
         self.learning_rate = settings.learning_rate * row_size
-        self._kernels = choose_kernels(
-            model.device.type, context.settings.model.precision, context.scratch / "kernels.json"
-        )
 
-    # What the frozen model is asked, once each.
-
-    def read_teacher(self) -> _Teacher:
-        """The base model's states over all snippets."""
-        import torch
-        from tqdm import tqdm  # noqa: PLC0415
-
-        def read() -> dict[str, torch.Tensor]:
-            parts: list[dict[str, torch.Tensor]] = []
-            with torch.inference_mode(), tqdm(total=len(self.snippets), desc="Reading snippets", unit="snippet") as bar:
-                for batch in self._batches(list(range(len(self.snippets)))):
-                    parts += self._read(batch)
-                    bar.update(len(batch))
-            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-        return _Teacher(**kept(self.scratch / "teacher.safetensors", read, self.model.device))
-
-    def _read(self, batch: Sequence[int]) -> "list[dict[str, torch.Tensor]]":
-        import torch
-
-        token_ids_BT = self._padded([expand(self.snippets[index], self.expansions) for index in batch])
-        if batch[0] == 0:
-            self._refuse_other_logits(token_ids_BT[:1])
-        states_BTD = self._states(token_ids_BT)
-        head = self.model.get_output_embeddings()
-        parts = []
-        for states_TD, index in zip(states_BTD, batch, strict=True):
-            snippet = self.snippets[index]
-            replaced = [self.expansions.get(token_id, (token_id,)) for token_id in snippet]
-            before = [0, *accumulate(map(len, replaced[:-1]))]
-            state_PD = states_TD[before]
-            logits_PV = head(state_PD).float()[:, : self.rows.first]
-            first_P1 = torch.tensor([[base_ids[0]] for base_ids in replaced], device=logits_PV.device)
-            parts.append(
-                {
-                    "state_PD": state_PD.float(),
-                    "log_total_P": logits_PV.logsumexp(dim=-1),
-                    "old_logit_P": logits_PV.gather(1, first_P1)[:, 0],
-                    "target_P": torch.tensor(snippet, device=logits_PV.device),
-                }
-            )
-        return parts
-
-    def sensitivity(self) -> "torch.Tensor":
-        """F: (D, D), the Fisher information of the model's predictions in one new token's input row.
-
-        The mean of g gᵀ, g the gradient of -log p of continuations that the model itself draws.
-        """
-        import torch
-
-        def estimate() -> dict[str, torch.Tensor]:
-            generator = torch.Generator().manual_seed(self.context.settings.seed)
-            richest = sorted(range(len(self.snippets)), key=self._num_new_tokens, reverse=True)[:_SENSITIVITY_SNIPPETS]
-            gradient_PD = torch.cat([self._input_gradients(batch, generator) for batch in self._batches(richest)])
-            # A few positions have gradients many times the others', and would decide F alone.
-            norm_P1 = gradient_PD.norm(dim=1, keepdim=True).clamp_min(1e-12)
-            gradient_PD = gradient_PD * (norm_P1.quantile(0.98) / norm_P1).clamp_max(1)
-            fisher_DD = gradient_PD.T @ gradient_PD / len(gradient_PD)
-            size = fisher_DD.diagonal().mean()
-            return {"fisher_DD": fisher_DD + _SHRINKAGE * size * torch.eye(len(fisher_DD), device=fisher_DD.device)}
-
-        return kept(self.scratch / "sensitivity.safetensors", estimate, self.model.device)["fisher_DD"]
-
-    def _input_gradients(self, batch: Sequence[int], generator: "torch.Generator") -> "torch.Tensor":
-        """(P, D): gradients at the batch's new tokens."""
-        import torch
-
-        token_ids_BT = self._padded([self.snippets[index] for index in batch])
-        read: list[torch.Tensor] = []
-
-        def keep(_module: Any, _inputs: Any, embeddings_BTD: torch.Tensor) -> torch.Tensor:
-            read.append(embeddings_BTD.detach().requires_grad_())
-            return read[0]
-
-        embedding = self.model.get_input_embeddings()
-        handle = embedding.register_forward_hook(keep)
-        try:
-            states_BTD = self._states(token_ids_BT)
-        finally:
-            handle.remove()
-        states_PD = states_BTD[self._is_token(batch)]
-        logits_PV = self.model.get_output_embeddings()(states_PD).float()[:, : self.rows.first]
-        drawn_P = torch.multinomial(logits_PV.detach().softmax(dim=-1).cpu(), 1, generator=generator)[:, 0]
-        loss = torch.nn.functional.cross_entropy(logits_PV, drawn_P.to(logits_PV.device), reduction="sum")
-        (gradient_BTD,) = torch.autograd.grad(loss, read[0])
-        index_BT = token_ids_BT - self.rows.first
-        is_new_BT = (index_BT >= 0) & (index_BT < len(self.rows.input_ND))
-        return (gradient_BTD[is_new_BT] * getattr(embedding, "embed_scale", 1.0)).float()
-
-    # What the rows learn.
-
-    def outputs(self, teacher: _Teacher, fisher_DD: "torch.Tensor | None") -> int:
+    def outputs(self, teacher: Teacher, fisher_DD: "torch.Tensor | None") -> int:
         """Fit the output rows to the teacher's states; returns the steps."""
         import torch
 
@@ -295,9 +182,9 @@ class _Fit:
         """Where a row is only predicted with, what it must answer to is what its first sub-token answers to."""
         import torch
 
-        weight_VD = self.model.get_output_embeddings().weight
+        weight_VD = self.asked.model.get_output_embeddings().weight
         with torch.no_grad():
-            for token_id, base_ids in self.expansions.items():
+            for token_id, base_ids in self.asked.expansions.items():
                 if self.counts_N[token_id - self.rows.first] > 0:
                     self.rows.output_ND[token_id - self.rows.first] = weight_VD[base_ids[0]].float()
 
@@ -306,15 +193,15 @@ class _Fit:
         import torch
 
         def loss_of(batch: list[int]) -> torch.Tensor:
-            token_ids_BT = self._padded([self.snippets[index] for index in batch])
-            is_token_BT = self._is_token(batch)
-            states_BTD = self._states(token_ids_BT)
-            logits_PV = self.model.get_output_embeddings()(states_BTD[is_token_BT])
+            token_ids_BT = self.asked.padded([self.asked.snippets[index] for index in batch])
+            is_token_BT = self.asked.is_token(batch)
+            states_BTD = self.asked.states(token_ids_BT)
+            logits_PV = self.asked.model.get_output_embeddings()(states_BTD[is_token_BT])
             target_P = token_ids_BT.roll(-1, dims=1)[is_token_BT]
             return torch.nn.functional.cross_entropy(logits_PV.float(), target_P)
 
-        batches = self._epochs(len(self.snippets), self.settings.batch_size, self.settings.passes, "passes")
-        with seen_by(self.model, self.rows):
+        batches = self._epochs(len(self.asked.snippets), self.settings.batch_size, self.settings.passes, "passes")
+        with seen_by(self.asked.model, self.rows):
             return self._descend("passes", batches, loss_of, self.learning_rate)
 
     def _descend(
@@ -326,7 +213,7 @@ class _Fit:
 
         parameters = self.rows.parameters
         optimizer = torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99))
-        file = self.scratch / f"{name}.safetensors"
+        file = self.context.scratch / SCRATCH / f"{name}.safetensors"
         done = restore_rows(file, parameters, optimizer)
         is_seen_N1 = self.counts_N[:, None] > 0
         saved = time.monotonic()
@@ -372,47 +259,3 @@ class _Fit:
             random.Random(f"{self.context.settings.seed} {name} {epoch}").shuffle(order)
             batches += [order[start : start + batch_size] for start in range(0, num_items, batch_size)]
         return batches
-
-    def _batches(self, order: Sequence[int]) -> Iterator[list[int]]:
-        for start in range(0, len(order), self.settings.batch_size):
-            yield list(order[start : start + self.settings.batch_size])
-
-    def _padded(self, sequences: Sequence[Sequence[int]]) -> "torch.Tensor":
-        """(B, T): a boundary before each; boundaries fill up on the right, where causal attention never looks."""
-        import torch
-
-        longest = max(map(len, sequences))
-        filled = [[self.boundary, *ids] + [self.boundary] * (longest - len(ids)) for ids in sequences]
-        return torch.tensor(filled, device=self.model.device)
-
-    def _num_new_tokens(self, index: int) -> int:
-        return sum(token_id in self.expansions for token_id in self.snippets[index])
-
-    def _is_token(self, batch: Sequence[int]) -> "torch.Tensor":
-        """(B, T): the positions after which a token of the snippet comes."""
-        import torch
-
-        lengths_B1 = torch.tensor([[len(self.snippets[index])] for index in batch], device=self.model.device)
-        return torch.arange(int(lengths_B1.max()) + 1, device=self.model.device) < lengths_B1
-
-    def _states(self, token_ids_BT: "torch.Tensor") -> "torch.Tensor":
-        """(B, T, D): what the head reads, computed as M1 computes; the head's products stay float32."""
-        import torch
-
-        autocast = torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self._kernels.autocast_bfloat16)
-        with autocast:
-            states_BTD: torch.Tensor = self.model.base_model(input_ids=token_ids_BT, use_cache=False).last_hidden_state
-        return states_BTD.float()
-
-    def _refuse_other_logits(self, token_ids_1T: "torch.Tensor") -> None:
-        """Gemma 2 caps its logits and Cohere scales them: then the head alone does not say what is predicted."""
-        import torch
-
-        states_1TD = self.model.base_model(input_ids=token_ids_1T, use_cache=False).last_hidden_state
-        logits_11V = self.model.get_output_embeddings()(states_1TD[:, -1:])
-        found = self.model(input_ids=token_ids_1T, use_cache=False).logits[:, -1:]
-        if not torch.allclose(found, logits_11V, rtol=1e-3, atol=1e-3):
-            raise TrainingError(
-                f"{type(self.model).__name__} changes its logits after the head, which fitting new rows does not "
-                "know. Set training.m1.new_rows.method to mean."
-            )

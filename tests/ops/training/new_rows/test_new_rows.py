@@ -17,8 +17,10 @@ from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
 from smartdevdigest_ops.training.errors import TrainingError
 from smartdevdigest_ops.training.new_rows import fit as new_rows
 from smartdevdigest_ops.training.new_rows.fit import fit_new_rows
+from smartdevdigest_ops.training.new_rows.frozen_model import FrozenModel
 from smartdevdigest_ops.training.new_rows.hooks import NewRows, seen_by
 from smartdevdigest_ops.training.new_rows.snippets import draw_snippets, expand
+from smartdevdigest_ops.training.trainer.kernels import choose_kernels
 
 SETTINGS = NewRowsSettings(max_base_tokens=1024, snippet_tokens=64, passes=1, output_epochs=4)
 
@@ -132,8 +134,11 @@ def test_the_teachers_states_give_the_loss_of_the_model_itself(
     expansions = {token["id"]: tuple(token["base_ids"]) for token in new_tokens}
     snippet = [40, 41, new_tokens[0]["id"], 42]
     rows = NewRows.of(model, new_tokens[0]["id"], 2)
-    fit = new_rows._Fit(model, rows, [snippet], expansions, 0, SETTINGS, context)
-    teacher = fit.read_teacher()
+    kernels = choose_kernels("cpu", "float32", context.scratch / "kernels.json")
+    asked = FrozenModel(
+        model, rows, [snippet], expansions, 0, batch_size=1, seed=0, kernels=kernels, scratch=context.scratch
+    )
+    teacher = asked.read_teacher()
 
     with torch.no_grad():
         base_logits = model(torch.tensor([[0, *expand(snippet, expansions)]])).logits[0, :, : rows.first]
