@@ -30,6 +30,7 @@ from smartdevdigest_ops.training.plan.memory import (
     shape_of,
     step_memory,
 )
+from smartdevdigest_ops.training.trainer.kernels import bfloat16_instructions
 
 GIB = 2**30
 
@@ -138,7 +139,8 @@ def step_shapes(settings: Settings, machine: Machine) -> dict[str, StepShape]:
         settings.model.device == "auto" and machine.gpu_memory_gib is not None
     )
     precision = settings.model.precision
-    is_bfloat16 = precision == "bfloat16" or (precision == "auto" and is_cuda)
+    holds_bfloat16 = precision == "bfloat16" or (precision == "auto" and is_cuda)
+    computes_bfloat16 = holds_bfloat16 or (precision == "auto" and bfloat16_instructions() is not None)
     new_rows = settings.tokenizer.num_new_tokens + 2 * len(settings.tokenizer.required_terms)
 
     def step(section: M1Settings | M2Settings, **changes: object) -> StepShape:
@@ -148,8 +150,8 @@ def step_shapes(settings: Settings, machine: Machine) -> dict[str, StepShape]:
             batch_size=batch_size,
             sequence_length=section.sequence_length or settings.model.max_length,
             accumulates=accumulation > 1,
-            precision="bfloat16" if is_bfloat16 else "float32",
-            base_precision="bfloat16" if is_bfloat16 else "float32",
+            precision="bfloat16" if computes_bfloat16 else "float32",
+            base_precision="bfloat16" if holds_bfloat16 else "float32",
             lora_rank=section.lora.rank,
             num_devices=machine.num_gpus,
             sharding=machine.sharding if machine.num_gpus > 1 else "replicated",
