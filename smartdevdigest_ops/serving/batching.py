@@ -8,7 +8,7 @@ given up at its next token. While a batch is digested the next one gathers, so t
 import asyncio
 import logging
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -39,11 +39,10 @@ class Served:
     num_new_tokens: int = 0
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Waiting:
     document: CrawlRecord
     future: asyncio.Future[Served] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    queued: bool = True
 
 
 class _NobodyWaitsError(Exception):
@@ -59,8 +58,7 @@ class MicroBatcher:
         self._settings = settings
         self._model = model
         self._metrics = metrics
-        self._queue: deque[_Waiting] = deque()
-        self._num_queued = 0
+        self._queue: OrderedDict[_Waiting, None] = OrderedDict()  # first in, first out, and out from anywhere at once
         self._seconds_per_document = 1.0
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -73,10 +71,10 @@ class MicroBatcher:
         Raises:
             QueueFullError: they do not.
         """
-        excess = self._num_queued + num_documents - self._settings.max_queued_documents
+        excess = len(self._queue) + num_documents - self._settings.max_queued_documents
         if excess > 0:
             seconds = min(_LONGEST_RETRY_AFTER_SECONDS, math.ceil(excess * self._seconds_per_document))
-            raise QueueFullError(self._num_queued, self._settings.max_queued_documents, max(1, seconds))
+            raise QueueFullError(len(self._queue), self._settings.max_queued_documents, max(1, seconds))
 
     def submit(self, documents: Sequence[CrawlRecord]) -> list[asyncio.Future[Served]]:
         """A future per document, in order.
@@ -87,9 +85,9 @@ class MicroBatcher:
         self.refuse_if_full(len(documents))
         waiting = [_Waiting(document) for document in documents]
         for entry in waiting:
+            self._queue[entry] = None
             entry.future.add_done_callback(lambda _, entry=entry: self._leave_queue(entry))  # type: ignore[misc]
-        self._queue.extend(waiting)
-        self._count_queued(len(waiting))
+        self._metrics.queued_documents.set(len(self._queue))
         self._arrived.set()
         self._idle.clear()
         return [entry.future for entry in waiting]
@@ -106,37 +104,31 @@ class MicroBatcher:
             if model is None:  # nothing is accepted before the first model is there
                 raise RuntimeError("Documents were queued before there was a model.")
             size = self._settings.batch_size or model.engine.settings.batch_size
-            if self._num_queued < size:
+            if len(self._queue) < size:
                 await asyncio.sleep(self._settings.batch_wait_seconds)
             if batch := self._take(size):
                 await self._digest(model, batch)
-            if not self._num_queued:
+            if not self._queue:
                 self._arrived.clear()
                 self._idle.set()
 
     def close(self) -> None:
         """Give up what is left; the thread ends at the next token of its batch."""
-        for entry in self._queue:
+        for entry in list(self._queue):
             entry.future.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _leave_queue(self, entry: _Waiting) -> None:
-        if entry.queued:
-            entry.queued = False
-            self._count_queued(-1)
-
-    def _count_queued(self, change: int) -> None:
-        self._num_queued += change
-        self._metrics.queued_documents.set(self._num_queued)
+        self._queue.pop(entry, None)
+        self._metrics.queued_documents.set(len(self._queue))
 
     def _take(self, size: int) -> list[_Waiting]:
         batch: list[_Waiting] = []
         while self._queue and len(batch) < size:
-            entry = self._queue.popleft()
-            if entry.queued:
-                self._leave_queue(entry)
-                if not entry.future.done():
-                    batch.append(entry)
+            entry, _ = self._queue.popitem(last=False)
+            if not entry.future.done():
+                batch.append(entry)
+        self._metrics.queued_documents.set(len(self._queue))
         return batch
 
     async def _digest(self, model: ServedModel, batch: Sequence[_Waiting]) -> None:

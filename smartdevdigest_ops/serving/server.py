@@ -1,7 +1,7 @@
 """The server's process: its socket, its signals, its end.
 
 SIGTERM (or Ctrl-C): nothing more is accepted (503, and /ready says so), what was accepted is answered, then the process
-ends with exit code 0. A second signal ends it at once.
+ends with exit code 0. A second signal ends it without finishing.
 """
 
 import asyncio

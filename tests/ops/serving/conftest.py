@@ -52,9 +52,7 @@ def start(model_dir: Path, digester: Digester) -> Iterator[Starter]:
 def server(model_dir: Path, digester: Digester) -> Iterator[RunningServer]:
     """One with the defaults but small limits, for tests that leave it as it was."""
     with ExitStack() as stack:
-        yield Starter(stack, model_dir, digester)(
-            max_body_bytes=200_000, max_documents=8, max_queued_documents=64, body_timeout_seconds=1
-        )
+        yield Starter(stack, model_dir, digester)(max_body_bytes=200_000, max_documents=8, max_queued_documents=64)
 
 
 @pytest.fixture

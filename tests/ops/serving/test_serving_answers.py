@@ -124,7 +124,8 @@ def test_more_documents_than_the_limit_are_refused_and_as_many_are_not(server, d
     assert len(server.digest([{}] * 8).raise_for_status().json()["results"]) == 8
 
 
-def test_a_body_that_does_not_come_is_given_up(server):
+def test_a_body_that_does_not_come_is_given_up(start):
+    server = start(body_timeout_seconds=0.2)
     head = (
         b"POST /v1/digest HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
     )

@@ -75,7 +75,7 @@ def test_a_document_that_takes_too_long_is_answered_with_504_and_leaves_the_queu
 
 
 def test_of_an_array_what_was_digested_in_time_is_answered(start, gated, clients, documents):
-    server = start(gated, batch_size=1, time_limit_seconds=3)
+    server = start(gated, batch_size=1, time_limit_seconds=4)
     response = clients.submit(server.digest, documents[:2])
     gated.let_pass()
     results = response.result().raise_for_status().json()["results"]
