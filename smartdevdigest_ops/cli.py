@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     digest.add_argument("--model", type=Path, help="model directory; default: the current release")
     digest.set_defaults(command=_digest)
 
+    serve = _command(commands, shared, "serve", "answer with digests over HTTP, until SIGTERM")
+    serve.add_argument("--host", help="address to listen on; default: serving.host. Not loopback: needs an API key")
+    serve.add_argument("--port", type=int, help="port to listen on, 0: one that is free; default: serving.port")
+    serve.add_argument("--model", type=Path, help="model directory; default: the current release, and those after it")
+    serve.set_defaults(command=_serve)
+
     crawl = _command(commands, shared, "crawl", "fetch what is new or changed at the configured sources, as a drop")
     crawl.add_argument(
         "--ledger", action="store_true", help="fetch nothing; print what was fetched when on which terms, as JSON Lines"
@@ -232,6 +238,17 @@ def _digest(options: argparse.Namespace) -> int:
             partial.unlink(missing_ok=True)
     print(", ".join(f"{number} {what}" for what, number in counts.items()), file=sys.stderr)
     return 0 if counts["digests"] else UserError.exit_code
+
+
+def _serve(options: argparse.Namespace) -> int:
+    given = {"host": options.host, "port": options.port}
+    settings = load_settings(overrides={"serving": {name: value for name, value in given.items() if value is not None}})
+    if options.model is not None:
+        _model_dir(options.model, settings)
+    from smartdevdigest_ops.serving.server import serve  # noqa: PLC0415
+
+    serve(settings, options.model)
+    return 0
 
 
 def _crawl(options: argparse.Namespace) -> int:

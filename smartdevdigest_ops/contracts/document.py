@@ -1,11 +1,27 @@
 """The crawl record: what a crawler hands over, one per document."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 SourceType = Literal["blog", "paper", "news"]
 Language = Literal["ko", "en"]
+
+LARGEST_VIEWS = 2**63 - 1
+"""What a 64-bit column holds; a record above it is rejected where records are read."""
+
+
+def _without_half_surrogates(text: str) -> str:
+    """JSON can spell half a surrogate pair; neither Parquet nor a tokenizer takes it. pydantic looks only at some."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticKnownError("string_unicode") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_half_surrogates)]
 
 
 class CrawlRecord(BaseModel):
@@ -14,14 +30,22 @@ class CrawlRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     source_type: SourceType = Field(description="Kind of publication.")
-    url: str = Field(min_length=1, description="Where the document was fetched; its identity across crawls.")
+    url: Text = Field(
+        min_length=1,
+        description="Where the document was fetched; its identity across crawls.",
+        json_schema_extra={"pattern": "^https?:///*[^/]"},
+    )
     language: Language = Field(description="Language that the source declares.")
-    title: str | None = Field(description="Title, or null where the page has none.")
-    content: str = Field(min_length=1, description="Body as text or Markdown; not blank.")
-    author: str | None = Field(None, description="Author as printed.")
-    publish_date: str | None = Field(None, description="Date of publication as printed (ISO 8601 where known).")
-    tags: list[str] = Field(default_factory=list, description="Tags given by the publisher.")
-    views: int | None = Field(None, ge=0, description="View count at crawl time.")
+    title: Text | None = Field(description="Title, or null where the page has none.")
+    content: Text = Field(
+        min_length=1, description="Body as text or Markdown; not blank.", json_schema_extra={"pattern": r"\S"}
+    )
+    author: Text | None = Field(None, description="Author as printed.")
+    publish_date: Text | None = Field(None, description="Date of publication as printed (ISO 8601 where known).")
+    tags: list[Text] = Field(default_factory=list, description="Tags given by the publisher.")
+    views: int | None = Field(
+        None, ge=0, description="View count at crawl time.", json_schema_extra={"maximum": LARGEST_VIEWS}
+    )
     extra: dict[str, Any] = Field(default_factory=dict, description="Keys of the input outside this contract.")
 
     @model_validator(mode="before")
@@ -38,6 +62,12 @@ class CrawlRecord(BaseModel):
             known["tags"] = []
         known.setdefault("title", None)
         return known | {"extra": unknown}
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _views_are_whole_however_they_are_spelled(cls, views: Any) -> Any:
+        # JSON and its Schema know one kind of number: 7.0 is the integer 7, and many writers spell it so.
+        return int(views) if isinstance(views, float) and views.is_integer() else views
 
     @field_validator("url")
     @classmethod

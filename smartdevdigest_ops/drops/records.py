@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from smartdevdigest_ops.contracts import CrawlRecord
+from smartdevdigest_ops.contracts.document import LARGEST_VIEWS
 
 MAX_RECORD_BYTES = 32 * 2**20
 """A longer record is rejected unread, so that one runaway line cannot take the memory of the run."""
 _EXCERPT_CHARACTERS = 200
-_LARGEST_INT64 = 2**63 - 1
 _EXPECTED = {
     "literal_error": "must be {expected}",
     "missing": "is missing",
@@ -63,7 +63,7 @@ def check_record(fields: Any, text: str) -> CrawlRecord | Reject:
         record = CrawlRecord.model_validate(fields)
     except ValidationError as error:
         return Reject(_explain(error), _excerpt(text))
-    if record.views is not None and record.views > _LARGEST_INT64:
+    if record.views is not None and record.views > LARGEST_VIEWS:
         return Reject("views: must be below 2^63", _excerpt(text))
     return record
 

@@ -181,7 +181,7 @@ def _drop_file(settings: Settings, store: ArtifactStore, partition: str | None) 
 STAGE = Stage(
     name="raw_crawl",
     make=_make,
-    code_version="1",
+    code_version="2",
     partitioned=True,
     outside_files=_drop_file,
     checks=(

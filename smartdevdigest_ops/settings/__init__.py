@@ -42,6 +42,7 @@ from smartdevdigest_ops.settings.section import (
     Section,
     resolve_path,
 )
+from smartdevdigest_ops.settings.serving import ServingSettings
 from smartdevdigest_ops.settings.training import (
     LoraSettings,
     M1Settings,
@@ -80,6 +81,7 @@ __all__ = [
     "QuantizationSettings",
     "ReleaseSettings",
     "Section",
+    "ServingSettings",
     "Settings",
     "SettingsError",
     "SplitSettings",

@@ -18,6 +18,7 @@ from smartdevdigest_ops.settings.delivery import (
 )
 from smartdevdigest_ops.settings.labeling import LabelingSettings
 from smartdevdigest_ops.settings.section import Section, resolve_path
+from smartdevdigest_ops.settings.serving import ServingSettings
 from smartdevdigest_ops.settings.training import ModelSettings, TokenizerSettings, TrackingSettings, TrainingStages
 
 
@@ -38,6 +39,7 @@ class Settings(Section):
     digesting: DigestingSettings = Field(default_factory=lambda: DigestingSettings())
     evaluation: EvaluationSettings = Field(default_factory=lambda: EvaluationSettings())
     release: ReleaseSettings = ReleaseSettings()
+    serving: ServingSettings = Field(default_factory=lambda: ServingSettings())
     automation: AutomationSettings = Field(default_factory=lambda: AutomationSettings())
     execution: ExecutionSettings = Field(default_factory=lambda: ExecutionSettings())
     tracking: TrackingSettings = TrackingSettings()

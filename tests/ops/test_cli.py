@@ -8,7 +8,7 @@ import pytest
 
 from smartdevdigest_ops.cli import main
 
-COMMANDS = ("run", "digest", "crawl", "evaluate", "verify", "trained-on", "plan", "path", "ui")
+COMMANDS = ("run", "digest", "serve", "crawl", "evaluate", "verify", "trained-on", "plan", "path", "ui")
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,8 @@ def test_help_needs_no_heavy_package():
         "import sys; from smartdevdigest_ops.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'transformers', 'dagster', 'pandas', 'numpy', 'pyarrow'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'dagster', 'pandas', 'numpy', 'pyarrow', 'fastapi', 'uvicorn'}\n"
+        "heavy &= set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -47,6 +48,9 @@ def test_help_needs_no_heavy_package():
         (["digest", "nowhere.json"], "nowhere.json is not a file"),
         (["digest", "-", "--model", "nowhere"], "no model directory"),
         (["digest", "-"], "release"),
+        (["serve"], "There is no release"),
+        (["serve", "--model", "nowhere"], "no model directory"),
+        (["serve", "--port", "99999"], "serving.port"),
         (["evaluate", "--documents", "nowhere", "-o", "x"], "nowhere is not a file"),
         (["plan", "--gpus", "0"], "0 is not above 0"),
         (["plan", "--config", "nowhere.json"], "nowhere.json is not a file"),

@@ -31,6 +31,8 @@ def test_the_gpu_profile_trains_as_the_plan_says():
         ({"digesting": {"max_new_tokens": 1000}}, "(combination)", "max_length=1024"),
         ({"corpus": {"split": {"valid_share": 0.6, "test_share": 0.5}}}, "corpus.split", "nothing to train on"),
         ({"corpus": {"duplicates": {"bands": 5}}}, "corpus.duplicates", "multiple"),
+        ({"serving": {"max_documents": 300}}, "serving", "max_queued_documents=256"),
+        ({"serving": {"stop_timeout_seconds": 9}}, "serving", "cut off requests"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_its_path_and_what_was_expected(overrides: dict, path: str, expected: str):

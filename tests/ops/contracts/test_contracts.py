@@ -78,6 +78,8 @@ def test_a_digest_has_exactly_the_keys_of_the_contract():
         {"tags": "a,b"},
         {"views": "many"},
         {"views": -1},
+        {"views": 1.5},
+        {"title": "\ud800"},
     ],
 )
 def test_a_crawl_record_off_the_contract_is_refused(change: dict):
@@ -121,3 +123,8 @@ def test_the_exported_schema_is_the_models_own(name: str):
 def test_every_sample_document_and_label_keeps_its_contract(sample_documents, sample_labels):
     assert len(sample_documents) == 80
     assert {document.url for document in sample_documents} == set(sample_labels)
+
+
+def test_views_are_whole_however_they_are_spelled():
+    views = CrawlRecord.model_validate(RECORD | {"views": 7.0}).views
+    assert (views, type(views)) == (7, int)

@@ -122,6 +122,8 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
         (b"[1]", "must be a JSON object, found a list"),
         (b"null", "must be a JSON object, found null"),
         (json.dumps(record(content="\ud800")).encode(), "content: holds half a surrogate pair"),
+        (json.dumps(record(title="\ud800")).encode(), "title: holds half a surrogate pair"),
+        (json.dumps(record(tags=["x", "\ud800"])).encode(), "tags: holds half a surrogate pair"),
     ],
 )
 def test_hostile_lines_are_rejected_alone(tmp_path: Path, data: bytes, reason: str) -> None:

@@ -1,0 +1,1 @@
+"""Digests over HTTP: requests are queued, batched for the model that is released, and answered with the contract."""
