@@ -118,7 +118,7 @@ def print_table(name: str, found: Mapping[int, Mapping[str, int]], num_bytes: Ma
         print(f"| {size:,} | " + " | ".join(cells) + " |")
 
 
-def plot(by_rule: Mapping[str, Mapping[int, Mapping[str, int]]], path: Path) -> None:
+def plot(found: Mapping[int, Mapping[str, int]], path: Path) -> None:
     """Tokens of each kind relative to the base's, against the number of merges."""
     import matplotlib as mpl
 
@@ -126,14 +126,12 @@ def plot(by_rule: Mapping[str, Mapping[int, Mapping[str, int]]], path: Path) -> 
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
-    for (rule, found), style in zip(by_rule.items(), ("-", "--", ":", "-.", (0, (1, 4))), strict=False):
-        for kind in KINDS:
-            shares = [100 * tokens[kind] / found[0][kind] for tokens in found.values()]
-            label = f"{kind}, {rule}" if len(by_rule) > 1 else kind
-            axis.plot(list(found), shares, linestyle=style, marker="o", markersize=3, color=_COLORS[kind], label=label)
+    for kind in KINDS:
+        shares = [100 * tokens[kind] / found[0][kind] for tokens in found.values()]
+        axis.plot(list(found), shares, marker="o", markersize=3, color=_COLORS[kind])
+        axis.annotate(kind, (list(found)[-1], shares[-1]), xytext=(6, -3), textcoords="offset points")
     axis.set(xlabel="merges learned", ylabel="tokens of held-out text, % of the base's", ylim=(0, 105))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 
@@ -163,7 +161,7 @@ def main() -> None:
         said = f"{len(votes.segments):,} different words vote; an occurrence has {weights} votes"
         print_table(f"{name} ({said})", by_rule[name], num_bytes)
     if options.plot:
-        plot(by_rule, options.plot)
+        plot(by_rule[DEFAULT], options.plot)
     if options.out:
         options.out.write_text(json.dumps({"num_bytes": num_bytes, "tokens": by_rule}, indent=2), encoding="utf-8")
 
