@@ -124,18 +124,16 @@ class _M1:
         refuse_adapters_in_parts(self.context.settings.training.sharding, self.settings.trainable)
         if self.settings.trainable in ("lora", "qlora"):
             return False
-        smallest = StepShape(
+        step = StepShape(
             trainable=self.settings.trainable,
             batch_size=1,
             sequence_length=self._sequence_length,
             accumulates=True,
             precision="float32" if self.context.settings.model.precision == "float32" else "bfloat16",
-            num_new_rows=len(self.new_tokens),
             is_packed=True,
-            recomputes=True,
             num_devices=num_processes(),
         )
-        return choose_sharding(self.context, AutoConfig.from_pretrained(self._base_dir), smallest)
+        return choose_sharding(self.context, AutoConfig.from_pretrained(self._base_dir), step)
 
     def refuse_what_cannot_be(self) -> None:
         """Stop for settings that this base model, these files or this machine do not bear, before any work.

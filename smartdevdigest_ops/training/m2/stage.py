@@ -71,7 +71,7 @@ def make_m2_adapter(context: StageContext) -> StageReport:
     pad_id = _pad_id(tokenizer)
     batches = AnswerBatches(trained_on.examples, batch_size=settings.batch_size, pad_id=pad_id)
     dtype = choose_dtype(context.settings.model.precision, device)
-    sharded = choose_sharding(context, AutoConfig.from_pretrained(m1_dir), _smallest_step(context, sequence_length))
+    sharded = choose_sharding(context, AutoConfig.from_pretrained(m1_dir), _step_shape(context, sequence_length))
     whole = load_for_sharding(m1_dir, dtype) if sharded else AutoModelForCausalLM.from_pretrained(m1_dir, dtype=dtype)
     set_seed(context.settings.seed)  # the adapter's first weights are drawn here
     model = add_adapter(whole if sharded else whole.to(device), settings.lora)
@@ -119,8 +119,8 @@ def make_m2_adapter(context: StageContext) -> StageReport:
     )
 
 
-def _smallest_step(context: StageContext, sequence_length: int) -> StepShape:
-    """The step that shrinking ends at, to see whether replicas fit."""
+def _step_shape(context: StageContext, sequence_length: int) -> StepShape:
+    """What decides whether every process can hold the whole model."""
     precision: Precision = "float32" if context.settings.model.precision == "float32" else "bfloat16"
     return StepShape(
         trainable="lora",
@@ -130,7 +130,6 @@ def _smallest_step(context: StageContext, sequence_length: int) -> StepShape:
         precision=precision,
         base_precision=precision,
         lora_rank=context.settings.training.m2.lora.rank,
-        recomputes=True,
         num_devices=num_processes(),
     )
 

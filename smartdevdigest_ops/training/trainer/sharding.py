@@ -24,7 +24,7 @@ from smartdevdigest_ops.models.devices import choose_device
 from smartdevdigest_ops.stage import StageContext
 from smartdevdigest_ops.stage.distributed import is_first_process, num_processes, wait_for_all
 from smartdevdigest_ops.training.errors import TrainingError
-from smartdevdigest_ops.training.plan.memory import PlanError, StepShape, shape_of, step_memory
+from smartdevdigest_ops.training.plan.memory import PlanError, StepShape, fits_replicated, shape_of
 from smartdevdigest_ops.training.trainer.kernels import choose_kernels
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator  # type: ignore[import-untyped]
     from accelerate.utils import FullyShardedDataParallelPlugin  # type: ignore[import-untyped]
     from transformers import PretrainedConfig, PreTrainedModel
-
-# The CUDA context, NCCL's buffers and gaps between blocks: what `smartdevdigest plan` keeps free too.
-_RESERVED_BYTES = 1.5 * 2**30
 
 # The Trainer's own plugin cuts up nothing: it gets a model that is. It writes and reads checkpoints in parts, by
 # torch.distributed.checkpoint, so that no process ever holds a whole model with its optimizer.
@@ -45,8 +42,7 @@ _WEIGHTS_DIR = "pytorch_model_fsdp_0"
 def choose_sharding(context: StageContext, config: "PretrainedConfig", step: StepShape) -> bool:
     """Whether the processes of this stage cut the model up, as `training.sharding` says; one process never does.
 
-    auto: on GPUs, where not even the smallest `step` (one sequence at a time, layers recomputed) fits with the whole
-    model in each. That is where shrinking the micro-batch ends; as long as it helps, replicas are faster.
+    auto: on GPUs, where the whole model does not fit on each with the smallest micro-batch of `step`.
     """
     wanted = context.settings.training.sharding
     if num_processes() == 1 or wanted == "replicated":
@@ -62,10 +58,9 @@ def choose_sharding(context: StageContext, config: "PretrainedConfig", step: Ste
     except PlanError as error:
         context.log(f"training.sharding=auto: replicated, as the memory is not known ({error})")
         return False
-    _, parts = step_memory(shape, step)
     # Of all GPUs, so that every process chooses alike.
     sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
-    return sum(parts.values()) + _RESERVED_BYTES > min(sizes)
+    return not fits_replicated(shape, step, min(sizes))
 
 
 def is_sharded(model: Any) -> bool:
