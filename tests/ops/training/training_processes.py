@@ -54,6 +54,7 @@ def run_training(
     tracking: dict[str, Any] | None = None,
     killed_at_item: int | None = None,
     killed_in_save: int | None = None,
+    most_sequences: int | None = None,
     environment: dict[str, str] | None = None,
     sharded: bool = False,
     precision: str = "auto",
@@ -67,6 +68,7 @@ def run_training(
         tracking: settings of that section.
         killed_at_item: SIGKILL when so many training sequences were drawn.
         killed_in_save: SIGKILL half-way through the so-many-th file that torch.save writes.
+        most_sequences: memory runs out amid the backward pass of more than that.
         environment: variables of the process.
         precision: `model.precision`.
         sharded: the model is cut up; each process then saves beside it how much it held (`parts-RANK.json`).
@@ -100,6 +102,8 @@ def run_training(
         (directory / f"parts-{os.environ['RANK']}.json").write_text(json.dumps(parts))
     else:
         model = AutoModelForCausalLM.from_pretrained(base_model, attention_dropout=0.1 if environment is None else 0.0)
+    if most_sequences is not None:
+        limit_memory(model, most_sequences, fail_to_allocate)
     run = train(
         model,
         TrainingData(train=Sequences(21, killed_at_item), sequences_per_item=1, held_out=Sequences(4)),
@@ -111,6 +115,23 @@ def run_training(
         model = gather(model, torch.float32)
     if os.environ.get("RANK", "0") == "0":
         torch.save({"run": run.__dict__, "weights": model.state_dict()}, directory / RESULT)
+
+
+def fail_to_allocate() -> None:
+    """The CPU allocator's own error."""
+    import torch
+
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def limit_memory(model: Any, most_sequences: int, fail: Callable[[], None]) -> None:
+    """Let `fail` happen amid the backward pass of more sequences than that: half the gradients are there by then."""
+
+    def check(module: Any, gradients_in: Any, gradients_out: Any) -> None:
+        if gradients_out[0].shape[0] > most_sequences:
+            fail()
+
+    model.model.layers[0].register_full_backward_hook(check)
 
 
 def _killed_save(save: Callable[..., None], at: int) -> Callable[..., None]:
