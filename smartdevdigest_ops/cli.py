@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of each GPU, for the CUDA context, NCCL and gaps between blocks (a rule of thumb); default: 1.5",
     )  # fmt: skip
     plan.add_argument(
-        "--sharding", choices=("fsdp", "replicated"), default="fsdp", help="over several GPUs; default: fsdp"
+        "--sharding", choices=("full", "replicated"), help="over several GPUs; default: as training.sharding says"
     )
     plan.add_argument("--throughput", metavar="TOKENS/S", type=_positive(float), help="of all GPUs together: hours")
     plan.add_argument(

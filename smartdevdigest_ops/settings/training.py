@@ -236,6 +236,12 @@ class TrainingStages(Section):
     processes: Literal["auto"] | Annotated[int, Field(gt=0)] = Field(
         "auto", description="Processes that share an optimizer step; auto: one per GPU, 1 without."
     )
+    sharding: Literal["auto", "replicated", "full"] = Field(
+        "auto",
+        description="Of several processes: replicated, each holds the whole model (DDP). full: each holds a part of "
+        "every weight, gradient and moment (FSDP2). auto: full on GPUs where not even the smallest micro-batch fits "
+        "replicated.",
+    )
     compile: bool = Field(
         False,
         description="torch.compile the model: minutes of compiling, for long runs on GPUs (1.0x on two CPU cores).",

@@ -21,6 +21,7 @@ UNTRACKED_SETTINGS = (
     "model.threads",
     "corpus.memory_mib",
     "training.processes",
+    "training.sharding",
     "training.compile",
     "tracking",
 )

@@ -79,7 +79,7 @@ def bits_per_byte(
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # in inference mode a model in parts would keep buffers that training cannot use
             for start in range(0, len(windows), batch_size):
                 batch = windows[start : start + batch_size]
                 longest = len(batch[0])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.stage import Check, CheckResult
 from smartdevdigest_ops.training.trainer.run import TrainingRun
+from smartdevdigest_ops.training.trainer.sharding import is_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,7 +57,7 @@ def check_loss(run: TrainingRun) -> CheckResult:
 
 def check_weights(model: "PreTrainedModel") -> CheckResult:
     """No weight is NaN or infinite."""
-    broken = [name for name, weight in model.state_dict().items() if not weight.isfinite().all()]
+    broken = [name for name, weight in model.state_dict().items() if not is_finite(weight)]
     message = f"not finite: {', '.join(broken[:5])}" if broken else f"{model.num_parameters():,} weights are finite"
     return CheckResult("weights_are_finite", not broken, message)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.artifacts import write_atomically
 from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
+from smartdevdigest_ops.training.trainer.sharding import is_sharded, reshard
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,7 +33,11 @@ def texts_by_language(
 
 
 class HeldOut:
-    """Bits per byte by group. What was measured before a kill is not measured again."""
+    """Bits per byte by group. What was measured before a kill is not measured again.
+
+    A model in parts is measured by all processes together, each over all texts. They agree on what is left to
+    measure: what one has written, all have computed, and each reads the file before its first measurement.
+    """
 
     def __init__(
         self, texts: Mapping[str, list[str]], *, sequence_length: int, batch_size: int, context: "StageContext"
@@ -58,6 +63,8 @@ class HeldOut:
                 )
                 for group, texts in self.texts.items()
             }
+            if is_sharded(model):
+                reshard(model)
             write_atomically(self._file, json.dumps(self._scores))
         return self.take(name)
 

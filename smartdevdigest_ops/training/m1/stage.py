@@ -9,6 +9,7 @@
 What a sequence asks is in objectives.py, which weights learn in trainable.py, what is read when in stream.py.
 """
 
+import gc
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from smartdevdigest_ops.models.embeddings import extend_embeddings
 from smartdevdigest_ops.models.terms import carry_terms
 from smartdevdigest_ops.settings import M1Settings, Settings
 from smartdevdigest_ops.stage import CheckResult, Stage, StageContext, StageReport
+from smartdevdigest_ops.stage.distributed import num_processes
 from smartdevdigest_ops.training.encoding import parquet_texts
 from smartdevdigest_ops.training.m1.adaptation import Adaptation, Compared, Texts, adapt, sequences_per_step
 from smartdevdigest_ops.training.m1.checks import (
@@ -46,10 +48,13 @@ from smartdevdigest_ops.training.m1.held_out import (
     texts_by_language,
 )
 from smartdevdigest_ops.training.m1.objectives import refuse_encoder
-from smartdevdigest_ops.training.m1.trainable import refuse_qlora_where_impossible
+from smartdevdigest_ops.training.m1.trainable import refuse_adapters_in_parts, refuse_qlora_where_impossible
 from smartdevdigest_ops.training.new_rows.fit import fit_new_rows
+from smartdevdigest_ops.training.plan.memory import StepShape
+from smartdevdigest_ops.training.trainer.sharding import choose_sharding, gather, load_for_sharding, shard
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -111,6 +116,25 @@ class _M1:
         """Whether the unextended base model is trained too: without new tokens it would be the same run again."""
         return self.settings.compare_unextended and bool(self.new_tokens)
 
+    @cached_property
+    def sharded(self) -> bool:
+        """Whether the processes cut the model up, see `choose_sharding`."""
+        from transformers import AutoConfig
+
+        refuse_adapters_in_parts(self.context.settings.training.sharding, self.settings.trainable)
+        if self.settings.trainable in ("lora", "qlora"):
+            return False
+        step = StepShape(
+            trainable=self.settings.trainable,
+            batch_size=1,
+            sequence_length=self._sequence_length,
+            accumulates=True,
+            precision="float32" if self.context.settings.model.precision == "float32" else "bfloat16",
+            is_packed=True,
+            num_devices=num_processes(),
+        )
+        return choose_sharding(self.context, AutoConfig.from_pretrained(self._base_dir), step)
+
     def refuse_what_cannot_be(self) -> None:
         """Stop for settings that this base model, these files or this machine do not bear, before any work.
 
@@ -132,7 +156,11 @@ class _M1:
         base_tokenizer, tokenizer = _tokenizer(self._base_dir), _tokenizer(self._tokenizer_dir)
         model = self._load_base()
         scores = {"base": held_out.measure("base", model, base_tokenizer)}
-        scores["extended"] = self._extend(model, tokenizer, held_out)
+        model = self._extend(model, tokenizer)
+        if self.new_tokens:
+            scores["extended"] = held_out.measure("extended", model, tokenizer)
+        else:
+            scores["extended"] = held_out.take("extended", of="base")
         adapted = adapt(
             model,
             tokenizer,
@@ -185,30 +213,52 @@ class _M1:
         return self.settings.sequence_length or self.context.settings.model.max_length
 
     def _load_base(self) -> "PreTrainedModel":
-        """Master weights are float32 on every device; on cuda the Trainer computes in bfloat16 over them."""
+        """The base model where it computes: whole in every process, or in parts."""
+        if not self.sharded:
+            return self._load_on_device()
+        gc.collect()  # a model in parts that is done with refers to itself, and would be there beside this one
+        model: PreTrainedModel = shard(load_for_sharding(self._base_dir, self._master_dtype), self.context)
+        return model
+
+    @property
+    def _master_dtype(self) -> "torch.dtype":
+        """Of the weights that are trained, on every device; on cuda the Trainer computes in bfloat16 over them."""
         import torch
+
+        return torch.float32
+
+    def _load_on_device(self) -> "PreTrainedModel":
         from transformers import AutoModelForCausalLM
 
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self._base_dir, dtype=torch.float32)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(self._base_dir, dtype=self._master_dtype)
         return model.to(self.device)
 
-    def _extend(
-        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", held_out: HeldOut
-    ) -> dict[str, float]:
-        """Give the new tokens their rows, and measure the model with them."""
+    def _extend(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedModel":
+        """The model with rows for the new tokens; `model` itself unless it is in parts.
+
+        Rows are added to whole matrices. Fitting them computes with the whole model, in each process alike.
+        """
         if not self.new_tokens:
-            return held_out.take("extended", of="base")
+            return model
         new_rows = self.settings.new_rows
+        if self.sharded and new_rows.method == "fitted":
+            model = self._load_on_device()
+        elif self.sharded:
+            model = load_for_sharding(self._base_dir, self._master_dtype)
         extend_embeddings(model, self.new_tokens, multiple_of=new_rows.pad_to_multiple)
         texts = map_split(self._corpus_dir, "train", cache_dir=self.context.scratch / "mapped")["content"]
         fitted = fit_new_rows(model, self.new_tokens, texts, tokenizer, new_rows, self.context)
         if fitted is not None:
             self.num_fitting_tokens = fitted.base_tokens_read
-        return held_out.measure("extended", model, tokenizer)
+        extended: PreTrainedModel = shard(model, self.context) if self.sharded else model
+        return extended
 
     def _save(self, adapted: Adaptation, tokenizer: "PreTrainedTokenizerBase") -> None:
-        adapted.model.to(choose_dtype(self.context.settings.model.precision, self.device))
-        adapted.model.save_pretrained(self.context.out)
+        dtype = choose_dtype(self.context.settings.model.precision, self.device)
+        model = gather(adapted.model, dtype) if self.sharded else adapted.model.to(dtype)
+        if model is None:  # another process than the first, which alone has the whole of it and publishes
+            return
+        model.save_pretrained(self.context.out)
         tokenizer.save_pretrained(self.context.out)
         replace(adapted.run, curve=adapted.curve()).write_curve(self.context.out)
         carry_terms(self._base_dir, self.context.out, "the vocabulary was extended and the model trained further.")

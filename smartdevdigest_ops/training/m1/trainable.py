@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.settings import LoraSettings, M1Settings
+from smartdevdigest_ops.stage.distributed import num_processes
 from smartdevdigest_ops.training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -161,6 +162,20 @@ def refuse_qlora_where_impossible() -> None:
         raise TrainingError(
             "training.m1.trainable=qlora needs the package bitsandbytes, which is not installed. Install it "
             "(pip install bitsandbytes) or set training.m1.trainable to lora."
+        )
+
+
+def refuse_adapters_in_parts(sharding: str, trainable: str) -> None:
+    """Stop before M1 would train an adapter over a model in parts: merging it takes whole weights.
+
+    Raises:
+        TrainingError: that is what the settings ask for, and there are several processes.
+    """
+    if sharding == "full" and trainable in ("lora", "qlora") and num_processes() > 1:
+        raise TrainingError(
+            f"training.sharding=full cuts up all weights, and training.m1.trainable={trainable} merges its adapter "
+            "into whole ones in the end. Set training.sharding to replicated (an adapter's gradients and moments are "
+            "small; qlora holds the rest in 4 bits), or training.m1.trainable to full or embeddings_first."
         )
 
 

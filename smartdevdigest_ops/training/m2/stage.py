@@ -18,6 +18,7 @@ from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_t
 from smartdevdigest_ops.models.terms import carry_terms
 from smartdevdigest_ops.settings import LoraSettings
 from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, StageReport
+from smartdevdigest_ops.stage.distributed import num_processes
 from smartdevdigest_ops.training.errors import TrainingError
 from smartdevdigest_ops.training.m1.checks import last_quarter
 from smartdevdigest_ops.training.m2.answers import (
@@ -28,7 +29,9 @@ from smartdevdigest_ops.training.m2.answers import (
     build_examples,
     only_batch,
 )
+from smartdevdigest_ops.training.plan.memory import Precision, StepShape
 from smartdevdigest_ops.training.trainer.run import TrainingData, TrainingRun, train
+from smartdevdigest_ops.training.trainer.sharding import choose_sharding, gather_trained, load_for_sharding, shard
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +46,7 @@ _VOCABULARY_MODULES = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out"
 
 def make_m2_adapter(context: StageContext) -> StageReport:
     """Train the adapter on the labelled train split and save it; the held-out split says which step is kept."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
     settings = context.settings.training.m2
     sequence_length = settings.sequence_length or context.settings.model.max_length
@@ -68,8 +71,12 @@ def make_m2_adapter(context: StageContext) -> StageReport:
     pad_id = _pad_id(tokenizer)
     batches = AnswerBatches(trained_on.examples, batch_size=settings.batch_size, pad_id=pad_id)
     dtype = choose_dtype(context.settings.model.precision, device)
+    sharded = choose_sharding(context, AutoConfig.from_pretrained(m1_dir), _step_shape(context, sequence_length))
+    whole = load_for_sharding(m1_dir, dtype) if sharded else AutoModelForCausalLM.from_pretrained(m1_dir, dtype=dtype)
     set_seed(context.settings.seed)  # the adapter's first weights are drawn here
-    model = add_adapter(AutoModelForCausalLM.from_pretrained(m1_dir, dtype=dtype).to(device), settings.lora)
+    model = add_adapter(whole if sharded else whole.to(device), settings.lora)
+    if sharded:
+        model = shard(model, context)
     run = train(
         model,
         TrainingData(
@@ -82,7 +89,7 @@ def make_m2_adapter(context: StageContext) -> StageReport:
         settings=settings,
         context=context,
     )
-    save_adapter(model, context.out)
+    save_adapter(model, context.out, gather_trained(model) if sharded else None)
     run.write_curve(context.out)
     carry_terms(m1_dir, context.out, "an adapter was trained on digests.")
     metrics: dict[str, float] = {
@@ -109,6 +116,21 @@ def make_m2_adapter(context: StageContext) -> StageReport:
             check_loss_mask((batches[index]["labels"] for index in range(len(batches))), trained_on.examples),
         ),
         notes={"micro_batch": run.micro_batch, "kernels": run.kernels},
+    )
+
+
+def _step_shape(context: StageContext, sequence_length: int) -> StepShape:
+    """What decides whether every process can hold the whole model."""
+    precision: Precision = "float32" if context.settings.model.precision == "float32" else "bfloat16"
+    return StepShape(
+        trainable="lora",
+        batch_size=1,
+        sequence_length=sequence_length,
+        accumulates=True,
+        precision=precision,
+        base_precision=precision,
+        lora_rank=context.settings.training.m2.lora.rank,
+        num_devices=num_processes(),
     )
 
 
@@ -154,10 +176,13 @@ def add_adapter(model: "PreTrainedModel", lora: LoraSettings) -> "PeftModel":
     )
 
 
-def save_adapter(model: "PeftModel", out: Path) -> None:
-    """Write `adapter_model.safetensors` and `adapter_config.json`, with nothing of this machine in them."""
+def save_adapter(model: "PeftModel", out: Path, weights: "Mapping[str, torch.Tensor] | None" = None) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, with nothing of this machine in them.
+
+    `weights` are the adapter's, by the model's names for them, where the model holds parts; None: the model's own.
+    """
     # False: the vocabulary is not trained, and peft would look the base model up by its path to find that out.
-    model.save_pretrained(out, save_embedding_layers=False)
+    model.save_pretrained(out, save_embedding_layers=False, state_dict=weights)
     (out / "README.md").unlink(missing_ok=True)  # peft's model card template, with the base model's path in it
     config_file = out / "adapter_config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))

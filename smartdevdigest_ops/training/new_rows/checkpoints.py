@@ -1,5 +1,6 @@
 """What fitting new rows has computed, on disk: a fit that was killed goes on from there with the same result."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,6 @@ def restore_rows(file: Path, parameters: "Sequence[torch.Tensor]", optimizer: "t
 def _publish(tensors: "dict[str, torch.Tensor]", file: Path) -> None:
     from safetensors.torch import save_file
 
-    partial = file.with_suffix(".partial")
+    partial = file.with_suffix(f".{os.getpid()}.partial")  # processes that share a making compute it alike
     save_file({name: tensor.cpu() for name, tensor in tensors.items()}, partial)
     partial.replace(file)

@@ -17,12 +17,18 @@ transformers writes it: D hidden, F intermediate, A = heads x head size.
     feed-forward          gate (F), its activation (F), up (F), their product (F)
 
 In bfloat16 by autocast over float32 weights the residual stream and the norms stay float32, and each linear layer
-keeps a bfloat16 copy of its own of its input. The mask of packed documents, (B, T, T), is kept by every layer.
-Attention weights are never whole: SDPA recomputes them (Dao et al. 2022, "FlashAttention", section 3.1).
+keeps a bfloat16 copy of its own of its input. By the policy of FSDP, over several processes that hold parts of the
+weights, all is bfloat16 but what a norm computes with (its input, D). The mask of packed documents, (B, T, T), is kept
+by every layer. Attention weights are never whole: SDPA recomputes them (Dao et al. 2022, "FlashAttention", section
+3.1).
+
+In parts, weights, gradients and moments are divided by the processes. Beside them stand what is gathered (two layers,
+one of them ahead of its use, and one matrix of the vocabulary) and what is not yet summed up: the gradients of one
+layer or matrix, in the precision of computing and once more in float32 to be summed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from smartdevdigest_ops.training.errors import TrainingError
@@ -32,9 +38,12 @@ if TYPE_CHECKING:
 
 Trainable = Literal["full", "embeddings_first", "lora", "qlora"]
 Precision = Literal["float32", "bfloat16"]
-Sharding = Literal["replicated", "fsdp"]
+Sharding = Literal["replicated", "full"]
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "temporary")
+
+RESERVED_BYTES = 3 * 2**29
+"""Of each GPU: the CUDA context, NCCL's buffers, gaps between blocks. A rule of thumb, not measured here."""
 
 _FLOAT32 = 4
 _BFLOAT16 = 2
@@ -166,6 +175,16 @@ class StepShape:
     sharding: Sharding = "replicated"
 
     @property
+    def is_in_parts(self) -> bool:
+        """Each device holds a part of the weights."""
+        return self.sharding == "full" and self.num_devices > 1
+
+    @property
+    def bytes_of_computing(self) -> int:
+        """Of a number in the precision of computing."""
+        return _FLOAT32 if self.precision == "float32" else _BFLOAT16
+
+    @property
     def trains_adapters(self) -> bool:
         """The model's own weights are frozen."""
         return self.trainable in ("lora", "qlora")
@@ -181,7 +200,7 @@ def num_trained(model: ModelShape, step: StepShape) -> int:
 
 def step_memory(model: ModelShape, step: StepShape) -> tuple[str, dict[str, int]]:
     """The moment of the step's peak, and bytes per device by part (see PARTS) at that moment."""
-    shards = step.num_devices if step.sharding == "fsdp" else 1
+    shards = step.num_devices if step.is_in_parts else 1
     trained = num_trained(model, step)
     matrix = model.vocab_size * model.hidden_size
     always = {"weights": _weight_bytes(model, step) / shards, "optimizer": _ADAM * trained / shards}
@@ -191,8 +210,12 @@ def step_memory(model: ModelShape, step: StepShape) -> tuple[str, dict[str, int]
     logits = step.batch_size * step.sequence_length * width * _FLOAT32
     standing = _standing_bytes(model, step, trained)
     held = gradients if step.accumulates else 0
-    output_gradient = 0 if step.trains_adapters else _FLOAT32 * matrix
-    twice = _FLOAT32 * matrix if model.is_tied and not step.trains_adapters else 0
+    # Of a whole matrix: computed in bfloat16 where a part of it is held, as the weights are gathered so.
+    of_gradient = step.bytes_of_computing if step.is_in_parts else _FLOAT32
+    output_gradient = 0 if step.trains_adapters else of_gradient * matrix
+    if step.is_in_parts and not model.is_tied:
+        output_gradient += 0 if step.trains_adapters else _FLOAT32 * matrix  # to be summed
+    twice = of_gradient * matrix if model.is_tied and not step.trains_adapters else 0
     last = layer_bytes(model, step) if step.recomputes else 0
     moments = {
         "loss": {"gradients": held, "activations": activations, "logits": 3 * logits, "temporary": standing},
@@ -225,6 +248,11 @@ def layer_bytes(model: ModelShape, step: StepShape) -> int:
         norms = (4 if step.trains_adapters else 6) * hidden
         per_token = _FLOAT32 * (norms + heads + 4 * intermediate)
         mask = _FLOAT32
+    elif step.is_in_parts:
+        # The norm's input in float32; what its weight multiplies, and its output, which linear layers share.
+        norms = 2 * (_FLOAT32 + _BFLOAT16 * (1 if step.trains_adapters else 2)) * hidden
+        per_token = norms + _BFLOAT16 * (heads + 4 * intermediate)
+        mask = _BFLOAT16
     else:
         kept = 1 if step.trains_adapters else 2  # the norm's input, and what its weight multiplies
         copies = 5 * hidden  # for queries, keys, values, gate and up
@@ -233,7 +261,8 @@ def layer_bytes(model: ModelShape, step: StepShape) -> int:
         per_token = 2 * kept * _FLOAT32 * hidden + _BFLOAT16 * (copies + heads + 4 * intermediate)
         mask = _BFLOAT16
     if step.trains_adapters:
-        per_token += _FLOAT32 * step.lora_rank * len(model.linear_layers) / model.num_layers
+        of_adapter = step.bytes_of_computing if step.is_in_parts else _FLOAT32
+        per_token += of_adapter * step.lora_rank * len(model.linear_layers) / model.num_layers
     per_token += _FLOAT32 * (model.num_heads + 2)  # log-sum-exp of the attention, and the norms' scales
     masked = mask * step.batch_size * step.sequence_length**2 if step.is_packed else 0
     return round(step.batch_size * step.sequence_length * per_token) + masked
@@ -242,14 +271,16 @@ def layer_bytes(model: ModelShape, step: StepShape) -> int:
 def activation_bytes(model: ModelShape, step: StepShape) -> int:
     """What all layers and the last norm keep; with recomputation the layers' inputs, and one layer whole."""
     tokens = step.batch_size * step.sequence_length
-    last_norm = 3 * model.hidden_size + 1
+    of_computing = step.bytes_of_computing if step.is_in_parts else _FLOAT32
+    last_norm = _FLOAT32 * (model.hidden_size + 1) + 2 * of_computing * model.hidden_size
     if step.trains_adapters:  # without trained rows nothing before the first adapter or after the last has a gradient
-        last_norm = 2 * model.hidden_size + 1 if step.num_new_rows else 0
-    rotation = 2 * model.head_size
-    shared = tokens * (_FLOAT32 * (last_norm + rotation) + 2 * _INT64)  # ids and labels
+        last_norm -= of_computing * model.hidden_size
+        last_norm = last_norm if step.num_new_rows else 0
+    rotation = 2 * of_computing * model.head_size
+    shared = tokens * (last_norm + rotation + 2 * _INT64)  # ids and labels
     if not step.recomputes:
         return model.num_layers * layer_bytes(model, step) + shared
-    is_bfloat16 = step.precision == "bfloat16" and step.trains_adapters
+    is_bfloat16 = step.precision == "bfloat16" and (step.trains_adapters or step.is_in_parts)
     inputs = model.num_layers * tokens * model.hidden_size * (_BFLOAT16 if is_bfloat16 else _FLOAT32)
     return inputs + layer_bytes(model, step) + shared
 
@@ -267,27 +298,35 @@ def _weight_bytes(model: ModelShape, step: StepShape) -> float:
 
 def _standing_bytes(model: ModelShape, step: StepShape, trained: int) -> float:
     """Copies that are there from the forward pass to the end of the backward pass."""
-    of_computing = _FLOAT32 if step.precision == "float32" else _BFLOAT16
-    if step.sharding == "fsdp":
-        # Two layers are gathered at a time, the embeddings all the while.
-        layer = _weight_bytes_gathered(model, step, of_computing) / model.num_layers
-        return 2 * layer + of_computing * model.num_embedding_parameters
+    matrix = model.vocab_size * model.hidden_size
+    if step.is_in_parts:
+        return step.bytes_of_computing * (2 * model.num_linear_parameters / model.num_layers + matrix)
     # Replicas reduce their gradients in buckets beside them.
     buckets = _FLOAT32 * trained if step.num_devices > 1 else 0
     if step.trainable == "qlora":
         return buckets + _BFLOAT16 * max(rows * columns for rows, columns in model.linear_layers)  # one, unpacked
     # Autocast's copies of float32 weights: saved with the layers that they multiply in.
     casts = step.precision == "bfloat16" and (not step.trains_adapters or step.base_precision == "float32")
-    return buckets + (_BFLOAT16 * (model.num_linear_parameters + model.vocab_size * model.hidden_size) if casts else 0)
-
-
-def _weight_bytes_gathered(model: ModelShape, step: StepShape, of_computing: int) -> float:
-    """The linear layers as FSDP gathers them: 4-bit weights travel as they are."""
-    return (_NF4 if step.trainable == "qlora" else of_computing) * model.num_linear_parameters
+    return buckets + (_BFLOAT16 * (model.num_linear_parameters + matrix) if casts else 0)
 
 
 def _unsharded_gradient_bytes(model: ModelShape, step: StepShape) -> float:
-    """FSDP: gradients of one layer and of the embeddings before they are scattered."""
-    if step.sharding != "fsdp" or step.trains_adapters:
+    """In parts: the input embedding's gradient, and the same to be summed; a layer's are fewer as a rule."""
+    if not step.is_in_parts or step.trains_adapters:
         return 0
-    return _FLOAT32 * (model.num_linear_parameters / model.num_layers + model.num_embedding_parameters)
+    largest = max(model.vocab_size * model.hidden_size, model.num_linear_parameters / model.num_layers)
+    return (step.bytes_of_computing + _FLOAT32) * largest
+
+
+def smallest_step(step: StepShape) -> StepShape:
+    """Where the trainer ends that shrinks its micro-batch whenever memory runs out."""
+    return replace(step, batch_size=1, accumulates=step.accumulates or step.batch_size > 1, recomputes=True)
+
+
+def fits_replicated(model: ModelShape, step: StepShape, device_bytes: float, reserved: float = RESERVED_BYTES) -> bool:
+    """Whether a device can hold the whole model with its gradients and moments, be it with the smallest step.
+
+    As long as shrinking the step is enough, replicas are faster than parts: they gather nothing.
+    """
+    _, parts = step_memory(model, replace(smallest_step(step), sharding="replicated"))
+    return sum(parts.values()) + reserved <= device_bytes

@@ -17,22 +17,26 @@ from pathlib import Path
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.models.packages import PACKAGE_PREFIX, find_packaged_model
 from smartdevdigest_ops.models.resolve import HUB_PREFIX, TINY, find_directory
-from smartdevdigest_ops.settings import M1Settings, M2Settings, Settings, resolve_path
-from smartdevdigest_ops.training.bits_per_byte import encode_documents
+from smartdevdigest_ops.settings import M1Settings, M2Settings, Settings
+from smartdevdigest_ops.training.plan.amounts import corpus_tokens, count_labels, label_cost
 from smartdevdigest_ops.training.plan.memory import (
     PARTS,
+    RESERVED_BYTES,
     ModelShape,
     PlanError,
     Sharding,
     StepShape,
     Trainable,
+    fits_replicated,
     num_trained,
     shape_of,
+    smallest_step,
     step_memory,
 )
 from smartdevdigest_ops.training.trainer.kernels import bfloat16_instructions
 
 GIB = 2**30
+_FLOAT32 = 4
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,10 @@ class Machine:
     num_gpus: int = 1
     gpu_memory_gib: float | None = None
     """Of one of them; None: not known."""
-    reserve_gib: float = 1.5
-    """Of each: the CUDA context, NCCL's buffers, gaps between blocks. A rule of thumb, not measured here."""
-    sharding: Sharding = "fsdp"
-    """Over several of them."""
+    reserve_gib: float = RESERVED_BYTES / GIB
+    """Of each, see RESERVED_BYTES."""
+    sharding: Sharding | None = None
+    """Over several of them; None: as `training.sharding` says."""
     throughput: float | None = None
     """Tokens per second of all together."""
     peak_tflops: float | None = None
@@ -154,7 +158,6 @@ def step_shapes(settings: Settings, machine: Machine) -> dict[str, StepShape]:
             base_precision="bfloat16" if holds_bfloat16 else "float32",
             lora_rank=section.lora.rank,
             num_devices=machine.num_gpus,
-            sharding=machine.sharding if machine.num_gpus > 1 else "replicated",
         )
         return replace(shape, **changes)  # type: ignore[arg-type]
 
@@ -163,6 +166,20 @@ def step_shapes(settings: Settings, machine: Machine) -> dict[str, StepShape]:
         "M1": step(m1, trainable=m1.trainable, is_packed=True, num_new_rows=new_rows, base_precision="float32"),
         "M2": step(m2),
     }
+
+
+def choose_sharding(settings: Settings, machine: Machine, model: ModelShape, step: StepShape) -> Sharding:
+    """What the stage will choose on this machine; of GPUs of unknown size, that which needs less."""
+    # Of M1's adapters, which are merged in the end: see `m1.trainable.refuse_adapters_in_parts`.
+    if machine.num_gpus == 1 or (step.is_packed and step.trains_adapters):
+        return "replicated"
+    wanted = machine.sharding or settings.training.sharding
+    if wanted != "auto":
+        return wanted
+    if machine.gpu_memory_gib is None:
+        return "full"
+    fits = fits_replicated(model, step, machine.gpu_memory_gib * GIB, machine.reserve_gib * GIB)
+    return "replicated" if fits else "full"
 
 
 def share_of_step(section: M1Settings | M2Settings, num_gpus: int) -> tuple[int, int]:
@@ -184,7 +201,7 @@ def share_of_step(section: M1Settings | M2Settings, num_gpus: int) -> tuple[int,
 
 def alternatives(step: StepShape) -> list[tuple[str, StepShape]]:
     """The step as it is, and others that need less and less; the optimizer step can stay the same with all."""
-    smaller = replace(step, batch_size=1, accumulates=step.accumulates or step.batch_size > 1)
+    smaller = replace(smallest_step(step), recomputes=step.recomputes)
     found = [
         ("as set", step),
         ("gradient checkpointing", replace(step, recomputes=True)),
@@ -199,8 +216,9 @@ def alternatives(step: StepShape) -> list[tuple[str, StepShape]]:
         "lora": ("qlora",),
     }
     for kind in kinds.get(step.trainable, ()):
-        found.append((kind, replace(step, trainable=kind)))
-        found.append((f"{kind}, all three", replace(least, trainable=kind)))
+        # Neither M1's adapters nor weights in 4 bits are held in parts.
+        found.append((kind, replace(step, trainable=kind, sharding="replicated")))
+        found.append((f"{kind}, all three", replace(least, trainable=kind, sharding="replicated")))
     return found
 
 
@@ -275,69 +293,6 @@ def verdict(found: tuple[str, StepShape] | None, machine: Machine) -> str:
     )
 
 
-def corpus_tokens(settings: Settings, num_tokens: int | None, num_documents: int | None) -> tuple[int, str] | None:
-    """Tokens of one pass over the train split, and where the number is from; None where nothing says it.
-
-    `num_tokens` decides, else the current corpus_snapshot, scaled to `num_documents` where that is given.
-    """
-    if num_tokens is not None:
-        return num_tokens, "as given"
-    store = ArtifactStore(settings.store_dir)
-    corpus, tokenizer = store.current("corpus_snapshot"), store.current("domain_tokenizer")
-    if corpus is None or tokenizer is None:
-        return None
-    documents, tokens, sampled = _sample_tokens(corpus.path / "train.parquet", tokenizer.path)
-    count = num_documents or documents
-    return round(count * tokens), f"{count:,} documents of {tokens:.0f} tokens on average, of {sampled} tokenized"
-
-
-def _sample_tokens(train: Path, tokenizer_dir: Path, most_row_groups: int = 4) -> tuple[int, float, int]:
-    """Documents of the split, and the mean tokens of those of some row groups spread over it."""
-    import pyarrow.parquet as pq
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
-    with pq.ParquetFile(train) as file:
-        groups = range(0, file.num_row_groups, max(1, file.num_row_groups // most_row_groups))
-        texts = [text for group in groups for text in file.read_row_group(group, ["content"])["content"].to_pylist()]
-        lengths = [len(ids) + 1 for ids in encode_documents(tokenizer, texts)]
-        return file.metadata.num_rows, sum(lengths) / max(1, len(lengths)), len(lengths)
-
-
-def count_labels(settings: Settings, num_documents: int | None) -> tuple[int, int]:
-    """Labels that M2 learns from, and how many of them are to be bought."""
-    recorded = sum(_count_lines(resolve_path(path)) for path in settings.data.label_paths)
-    if settings.labeling.teacher == "recorded":
-        return recorded, 0
-    bought = settings.labeling.openai.max_documents
-    if num_documents is not None:
-        bought = min(bought, max(0, num_documents - recorded))
-    return recorded + bought, bought
-
-
-def _count_lines(file: Path) -> int:
-    if not file.is_file():
-        raise PlanError(f"data.label_paths names {file}, which is not a file, so the labels cannot be counted.")
-    with file.open("rb") as stream:
-        return sum(1 for line in stream if line.strip())
-
-
-def label_cost(settings: Settings, num_bought: int, price: Sequence[float] | None) -> str:
-    """What the labels cost at a `price` of (input, output) per million tokens: at most, as all documents are full."""
-    if num_bought == 0:
-        return "labels: none to buy."
-    characters = settings.labeling.openai.max_document_characters
-    # An upper bound: a teacher's tokenizer takes at most about one token per character of Korean.
-    inputs, outputs = num_bought * characters, num_bought * settings.digesting.max_new_tokens
-    text = (
-        f"labels: {num_bought:,} documents for {settings.labeling.openai.model}, at most {inputs / 1e6:.1f} M tokens "
-        f"in (max_document_characters, one token a character) and {outputs / 1e6:.1f} M out (max_new_tokens)"
-    )
-    if price is None:
-        return f"{text}; for their cost give --label-price IN OUT."
-    return f"{text}: at most {(inputs * price[0] + outputs * price[1]) / 1e6:,.2f} in the price's currency."
-
-
 def plan_lines(
     settings: Settings,
     machine: Machine,
@@ -355,6 +310,9 @@ def plan_lines(
     steps = step_shapes(settings, machine)
     base = load_shape(settings, config_file)
     model = replace(base, vocab_size=base.vocab_size + steps["M1"].num_new_rows)
+    steps = {
+        name: replace(step, sharding=choose_sharding(settings, machine, model, step)) for name, step in steps.items()
+    }
     lines = [
         f"# {settings.profile}: {model.name}, {model.num_parameters / 1e9:.2f} B parameters, "
         f"{model.num_layers} layers, vocabulary {model.vocab_size:,} (new tokens included)",
@@ -369,12 +327,13 @@ def plan_lines(
         lines += [
             "",
             f"## {name}: {step.trainable}, {num_trained(model, step) / 1e6:,.1f} M weights trained, micro-batch "
-            f"{step.batch_size} x {step.sequence_length} tokens",
+            f"{step.batch_size} x {step.sequence_length} tokens{_held(step)}",
             f"GiB per device at the step's peak ({moment}, as set):",
             "",
             *memory_table(model, step, machine),
             "",
             verdict(found, machine),
+            *(_beside_the_step(settings, model, step, machine) if name == "M1" else ()),
         ]
         if name == "M2":
             # Prompts are cut to the length, so a labelled example is one sequence of at most that.
@@ -391,10 +350,35 @@ def plan_lines(
 
 
 def _devices(machine: Machine) -> str:
-    text = "1 device" if machine.num_gpus == 1 else f"{machine.num_gpus} devices, weights {machine.sharding}"
+    text = "1 device" if machine.num_gpus == 1 else f"{machine.num_gpus} devices"
     if machine.gpu_memory_gib is None:
         return text
     return f"{text}, {machine.gpu_memory_gib:g} GiB each, of which {machine.reserve_gib:g} are kept free"
+
+
+def _held(step: StepShape) -> str:
+    if step.num_devices == 1:
+        return ""
+    return ", the model in parts (training.sharding=full)" if step.is_in_parts else ", the whole model on each device"
+
+
+def _beside_the_step(settings: Settings, model: ModelShape, step: StepShape, machine: Machine) -> list[str]:
+    """What M1 needs before and after its steps, where the model is in parts."""
+    if not step.is_in_parts:
+        return []
+    whole = _FLOAT32 * model.num_parameters / GIB
+    lines = [
+        f"Host memory of the first process: {whole:.1f} GiB while it loads. lora and qlora are replicated: their "
+        "adapters are merged into whole weights."
+    ]
+    if step.num_new_rows and settings.training.m1.new_rows.method == "fitted":
+        fits = machine.gpu_memory_gib is None or whole + machine.reserve_gib <= machine.gpu_memory_gib
+        lines.append(
+            f"Fitting new rows computes with the whole model: {whole:.1f} GiB of weights on each device and, while "
+            f"they load, in the host memory of each process{'' if fits else ', which does not fit'}. "
+            "training.m1.new_rows.method=mean needs neither."
+        )
+    return lines
 
 
 def _time_line(work: Work, model: ModelShape, way: tuple[str, StepShape], machine: Machine) -> str:

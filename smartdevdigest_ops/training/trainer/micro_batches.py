@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.artifacts import write_atomically
 from smartdevdigest_ops.training.errors import TrainingError
+from smartdevdigest_ops.training.trainer.sharding import turn_on
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +88,7 @@ def flatten_rows(inputs: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]"
 def micro_batch_trainer() -> type[Any]:
     """A Trainer that reads its data in order and computes it in `micro_batch`-sized parts."""
     import torch
+    from accelerate.utils import FullyShardedDataParallelPlugin  # type: ignore[import-untyped]
     from torch.utils.data import SequentialSampler
     from transformers import Trainer
 
@@ -110,6 +112,12 @@ def micro_batch_trainer() -> type[Any]:
             self._of_this_step: list[dict[str, torch.Tensor]] = []
             if micro_batch.gradient_checkpointing:
                 switch_gradient_checkpointing(self.model, on=True)
+
+        def create_accelerator_and_postprocess(self) -> None:
+            super().create_accelerator_and_postprocess()
+            if self.args.fsdp:
+                turn_on(self.accelerator, FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args))
+                self.is_fsdp_enabled = True
 
         def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
             return SequentialSampler(self.train_dataset)

@@ -17,6 +17,7 @@ from smartdevdigest_ops.settings import TrainingSettings
 from smartdevdigest_ops.stage import StageContext
 from smartdevdigest_ops.stage.distributed import is_first_process, num_processes, wait_for_all
 from smartdevdigest_ops.training.errors import TrainingError
+from smartdevdigest_ops.training.trainer.arguments import training_arguments
 from smartdevdigest_ops.training.trainer.checkpoints import (
     best_evaluation,
     checkpoint_of,
@@ -35,13 +36,14 @@ from smartdevdigest_ops.training.trainer.micro_batches import (
     micro_batch_trainer,
     switch_gradient_checkpointing,
 )
-from smartdevdigest_ops.training.trainer.order import RunOrder, share_out
+from smartdevdigest_ops.training.trainer.order import RunOrder
 from smartdevdigest_ops.training.trainer.progress import Pace, watch
+from smartdevdigest_ops.training.trainer.sharding import is_sharded, is_sharded_checkpoint, reshard, restore_parts
 from smartdevdigest_ops.training.trainer.tracking import tracked
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+    from transformers import PreTrainedModel, TrainerCallback
 
 CURVE_FILE = "training_curve.jsonl"
 
@@ -168,7 +170,18 @@ def train(
     kernels = choose_kernels(device, context.settings.model.precision, context.scratch / "kernels.json")
     micro_batch = MicroBatch.open(settings.batch_size, context.scratch / "micro_batch.json")
     num_steps = count_steps(len(data.train) * data.sequences_per_item, settings, stage)
-    arguments = _arguments(data, num_steps, kernels, stage=stage, settings=settings, context=context)
+    if sharded := is_sharded(model):
+        reshard(model)
+    arguments = training_arguments(
+        num_steps,
+        kernels,
+        sequences_per_item=data.sequences_per_item,
+        evaluates=data.held_out is not None,
+        sharded=sharded,
+        stage=stage,
+        settings=settings,
+        context=context,
+    )
     held_out = _affordable(data, num_steps, settings)
     order = RunOrder(
         data.train,
@@ -179,7 +192,8 @@ def train(
     checkpoints = Path(arguments.output_dir)
     if is_first_process():
         remove_incomplete(checkpoints)
-        context.log(f"{stage}: {kernels}; {micro_batch}; {num_processes()} process(es) on {device}")
+        held = f"{num_processes()} process(es) on {device}" + (", the model in parts" if sharded else "")
+        context.log(f"{stage}: {kernels}; {micro_batch}; {held}")
     pace = Pace(data.bytes_per_token)
     watching = watch(stage, pace, context.log, divergence=Divergence(settings), order=order)
     report_to = tracked(
@@ -207,14 +221,14 @@ def train(
             log=context.log,
         )
         trainer.remove_callback(PrinterCallback)
-        before = trainer.evaluate()["eval_loss"] if held_out is not None else None
+        before = _evaluate(trainer) if held_out is not None else None
         _forget_preparation(trainer)
         history = _run(trainer, checkpoints, num_steps, stage=stage, log=context.log)
         _forget_preparation(trainer)
     wait_for_all()
     best = best_evaluation(history)
     if best:
-        restore_weights(model, checkpoint_of(checkpoints, best[0]))
+        _restore(trainer, checkpoint_of(checkpoints, best[0]))
     curve = _curve(history)
     return TrainingRun(
         curve=curve,
@@ -227,6 +241,26 @@ def train(
         micro_batch=str(micro_batch),
         kernels=str(kernels),
     )
+
+
+def _evaluate(trainer: Any) -> float:
+    """The held-out loss before the training."""
+    sharded = is_sharded(trainer.model)
+    if sharded:  # it is prepared; without an optimizer accelerate would refuse it
+        trainer.model._is_accelerate_prepared = True
+        trainer.accelerator.prepare_model(trainer.model)
+    loss: float = trainer.evaluate()["eval_loss"]
+    if sharded:
+        reshard(trainer.model)
+    return loss
+
+
+def _restore(trainer: Any, checkpoint: Path) -> None:
+    """Load a checkpoint's weights into the Trainer's model."""
+    if is_sharded(trainer.model):
+        restore_parts(trainer, checkpoint)
+    else:
+        restore_weights(trainer.model, checkpoint)
 
 
 def _forget_preparation(trainer: Any) -> None:
@@ -266,9 +300,11 @@ def _run(
         TrainingError: memory ran out outside forward and backward passes, where smaller parts are no help.
     """
     found = last_checkpoint(checkpoints)
+    if found:
+        _refuse_other_parts(found[0], sharded=is_sharded(trainer.model), stage=stage)
     if found and found[1]["global_step"] >= num_steps:
         # Killed after the last step: the Trainer would add another one.
-        restore_weights(trainer.model, found[0])
+        _restore(trainer, found[0])
         finished: list[dict[str, Any]] = found[1]["log_history"]
         return finished
     if found:
@@ -284,6 +320,17 @@ def _run(
         ) from error
     history: list[dict[str, Any]] = trainer.state.log_history
     return history
+
+
+def _refuse_other_parts(checkpoint: Path, *, sharded: bool, stage: str) -> None:
+    if is_sharded_checkpoint(checkpoint) == sharded:
+        return
+    before, now = ("replicated", "full") if sharded else ("full", "replicated")
+    raise TrainingError(
+        f"{stage}: {checkpoint} was written with training.sharding={before}, and this run's is {now} with "
+        f"{num_processes()} process(es): its weights lie there otherwise. Go on with training.sharding={before}"
+        f"{'' if sharded else ' and two processes or more'}, or remove {checkpoint.parent} to begin anew."
+    )
 
 
 def _affordable(data: TrainingData, num_steps: int, settings: TrainingSettings) -> Any:
@@ -323,62 +370,6 @@ def _keep(checkpoints: Path, keep: int, evaluates: bool) -> "TrainerCallback":
                 remove_older(checkpoints, keep)
 
     return Keep()
-
-
-def _arguments(
-    data: TrainingData,
-    num_steps: int,
-    kernels: Kernels,
-    *,
-    stage: str,
-    settings: TrainingSettings,
-    context: StageContext,
-) -> "TrainingArguments":
-    """The Trainer's arguments for one run."""
-    from transformers import TrainingArguments
-
-    device = choose_device(context.settings.model.device)
-    items, micro_steps = share_out(settings, data.sequences_per_item, stage)
-    # Which evaluations there are decides the result; how often a checkpoint is written beside them does not.
-    every = steps_between(num_steps, settings.evaluation_steps)
-    arguments = TrainingArguments(
-        output_dir=str(context.scratch / "checkpoints"),
-        per_device_train_batch_size=items,
-        per_device_eval_batch_size=1,
-        gradient_accumulation_steps=micro_steps,
-        max_steps=num_steps,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=settings.warmup_steps,
-        max_grad_norm=1.0,
-        seed=context.settings.seed,
-        data_seed=context.settings.seed,
-        bf16=kernels.autocast_bfloat16,
-        use_cpu=device == "cpu",
-        ddp_backend="gloo" if device == "cpu" and num_processes() > 1 else None,
-        torch_compile=context.settings.training.compile,
-        use_liger_kernel=kernels.fused_loss,
-        dataloader_pin_memory=device == "cuda",
-        remove_unused_columns=False,
-        label_names=["labels"],
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        include_num_input_tokens_seen=True,
-        disable_tqdm=True,
-        report_to=[],
-        save_strategy="steps",
-        save_steps=steps_between(num_steps, context.settings.tracking.checkpoint_steps),
-        eval_strategy="no" if data.held_out is None else "steps",
-        eval_steps=None if data.held_out is None else every,
-        prediction_loss_only=True,
-    )
-    if arguments.n_gpu > 1:
-        raise TrainingError(
-            f"This process sees {arguments.n_gpu} GPUs, on which the batch size of the settings would be multiplied "
-            "silently. Set training.processes to auto or to their number (one process per GPU), or "
-            "CUDA_VISIBLE_DEVICES to one of them."
-        )
-    return arguments
 
 
 def _curve(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:

@@ -1,8 +1,11 @@
 """A small training run in a process of its own, which may be killed or be one of several."""
 
+import json
 import multiprocessing
 import os
 import signal
+import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +13,10 @@ from typing import Any
 
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.settings import TrainingSettings, load_settings
-from smartdevdigest_ops.stage import StageContext
+from smartdevdigest_ops.stage import StageContext, StageSpec, running
+from smartdevdigest_ops.stage import process as stage_process
 from smartdevdigest_ops.training.trainer.run import TrainingData, train
+from smartdevdigest_ops.training.trainer.sharding import gather, load_for_sharding, shard
 
 RESULT = "result.pt"
 
@@ -49,7 +54,10 @@ def run_training(
     tracking: dict[str, Any] | None = None,
     killed_at_item: int | None = None,
     killed_in_save: int | None = None,
+    most_sequences: int | None = None,
     environment: dict[str, str] | None = None,
+    sharded: bool = False,
+    precision: str = "auto",
 ) -> None:
     """Train the tiny model in `directory` and save losses and weights to `result.pt` there.
 
@@ -60,7 +68,10 @@ def run_training(
         tracking: settings of that section.
         killed_at_item: SIGKILL when so many training sequences were drawn.
         killed_in_save: SIGKILL half-way through the so-many-th file that torch.save writes.
+        most_sequences: memory runs out amid the backward pass of more than that.
         environment: variables of the process.
+        precision: `model.precision`.
+        sharded: the model is cut up; each process then saves beside it how much it held (`parts-RANK.json`).
     """
     os.environ.update(environment or {})
     import torch
@@ -70,7 +81,11 @@ def run_training(
     if killed_in_save is not None:
         torch.save = _killed_save(torch.save, killed_in_save)
     directory.mkdir(exist_ok=True)
-    tree = {"store": {"root": str(directory / "store")}, "tracking": tracking or {}, "model": {"device": "cpu"}}
+    tree = {
+        "store": {"root": str(directory / "store")},
+        "tracking": tracking or {},
+        "model": {"device": "cpu", "precision": precision},
+    }
     context = StageContext(
         load_settings("ci", overrides=tree),
         {},
@@ -81,7 +96,14 @@ def run_training(
         lambda line: None,
     )
     # Dropout, so that a resumed run needs the random state too.
-    model = AutoModelForCausalLM.from_pretrained(base_model, attention_dropout=0.1 if environment is None else 0.0)
+    if sharded:
+        model = shard(load_for_sharding(base_model, torch.float32), context)
+        parts = {name: [weight.numel(), weight.to_local().numel()] for name, weight in model.named_parameters()}
+        (directory / f"parts-{os.environ['RANK']}.json").write_text(json.dumps(parts))
+    else:
+        model = AutoModelForCausalLM.from_pretrained(base_model, attention_dropout=0.1 if environment is None else 0.0)
+    if most_sequences is not None:
+        limit_memory(model, most_sequences, fail_to_allocate)
     run = train(
         model,
         TrainingData(train=Sequences(21, killed_at_item), sequences_per_item=1, held_out=Sequences(4)),
@@ -89,8 +111,27 @@ def run_training(
         settings=settings,
         context=context,
     )
+    if sharded:
+        model = gather(model, torch.float32)
     if os.environ.get("RANK", "0") == "0":
         torch.save({"run": run.__dict__, "weights": model.state_dict()}, directory / RESULT)
+
+
+def fail_to_allocate() -> None:
+    """The CPU allocator's own error."""
+    import torch
+
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def limit_memory(model: Any, most_sequences: int, fail: Callable[[], None]) -> None:
+    """Let `fail` happen amid the backward pass of more sequences than that: half the gradients are there by then."""
+
+    def check(module: Any, gradients_in: Any, gradients_out: Any) -> None:
+        if gradients_out[0].shape[0] > most_sequences:
+            fail()
+
+    model.model.layers[0].register_full_backward_hook(check)
 
 
 def _killed_save(save: Callable[..., None], at: int) -> Callable[..., None]:
@@ -107,9 +148,40 @@ def _killed_save(save: Callable[..., None], at: int) -> Callable[..., None]:
     return killed
 
 
-def exit_codes(*calls: tuple[tuple[Any, ...], dict[str, Any]]) -> list[int | None]:
-    """How `run_training` ended for each of these arguments, run side by side."""
-    processes = [PROCESSES.Process(target=run_training, args=args, kwargs=options) for args, options in calls]
+def run_stage_of(spec: Path, *, environment: dict[str, str], killed_at_line: str | None = None) -> None:
+    """Be one process of a stage, as torch's launcher starts it; SIGKILL at the line for the log that says so."""
+    os.environ.update(environment)
+    import torch
+
+    torch.set_num_threads(1)
+    if killed_at_line is not None:
+        running.print_line = _killed_line(killed_at_line)
+    sys.exit(stage_process.main([StageSpec.read(spec).stage, str(spec)]))
+
+
+def _killed_line(part: str) -> Callable[[str], None]:
+    def line(text: str) -> None:
+        if part in text:
+            os.kill(os.getpid(), signal.SIGKILL)
+        print(text, file=sys.stderr, flush=True)
+
+    return line
+
+
+def two_processes() -> list[dict[str, str]]:
+    """The environments of two processes that work together, as torch's launcher sets them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [together | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+
+
+def exit_codes(
+    *calls: tuple[tuple[Any, ...], dict[str, Any]], target: Callable[..., None] = run_training
+) -> list[int | None]:
+    """How `target` ended for each of these arguments, run side by side."""
+    processes = [PROCESSES.Process(target=target, args=args, kwargs=options) for args, options in calls]
     for process in processes:
         process.start()
     for process in processes:

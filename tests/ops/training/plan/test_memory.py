@@ -56,20 +56,27 @@ def test_parameters_are_counted_as_the_model_has_them():
         assert shape_of(config, "it").num_parameters == sum(weight.numel() for weight in model.parameters())
 
 
+@pytest.mark.parametrize("sharding", ["replicated", "full"])
 @pytest.mark.parametrize("is_packed", [True, False])
 @pytest.mark.parametrize("trainable", ["full", "lora"])
 def test_activations_are_those_that_torch_saves_for_the_backward_pass(
-    tiny_base_model: Path, tiny_shape: ModelShape, trainable: str, is_packed: bool
+    tiny_base_model: Path, tiny_shape: ModelShape, trainable: str, is_packed: bool, sharding: str
 ):
+    """In parts, each layer computes as a model does whose weights are bfloat16."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     batch_size, length = 2, 192
-    model = AutoModelForCausalLM.from_pretrained(tiny_base_model, dtype=torch.float32)
+    precision = "float32" if sharding == "replicated" else "bfloat16"
+    model = AutoModelForCausalLM.from_pretrained(tiny_base_model, dtype=getattr(torch, precision))
     own = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     if trainable == "lora":
-        model = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = get_peft_model(
+            model,
+            LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM"),
+            autocast_adapter_dtype=sharding == "replicated",
+        )
         own |= {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     ids_BT = torch.randint(0, tiny_shape.vocab_size, (batch_size, length))
     half = torch.arange(length // 2)
@@ -87,7 +94,9 @@ def test_activations_are_those_that_torch_saves_for_the_backward_pass(
     assert loss.requires_grad
     measured = sum(tensor.untyped_storage().nbytes() for place, tensor in saved.items() if place not in own)
     logits = 4 * ids_BT.numel() * tiny_shape.vocab_size
-    step = StepShape(trainable, batch_size, length, False, "float32", is_packed=is_packed)
+    step = StepShape(
+        trainable, batch_size, length, False, precision, is_packed=is_packed, num_devices=2, sharding=sharding
+    )
     # Scalars and the like are not counted.
     assert activation_bytes(tiny_shape, step) == pytest.approx(measured - logits, rel=0.005)
 
@@ -128,7 +137,7 @@ def test_four_bits_are_of_the_linear_layers_only(tiny_shape: ModelShape):
 
 def test_sharding_divides_what_stands_and_not_what_the_tokens_take(tiny_shape: ModelShape):
     alone = StepShape("full", 8, 512, True, "float32")
-    of_four = StepShape("full", 8, 512, True, "float32", num_devices=4, sharding="fsdp")
+    of_four = StepShape("full", 8, 512, True, "float32", num_devices=4, sharding="full")
     (_, whole), (_, shard) = step_memory(tiny_shape, alone), step_memory(tiny_shape, of_four)
     for part in ("weights", "gradients", "optimizer"):
         assert shard[part] == pytest.approx(whole[part] / 4, abs=1)

@@ -1,13 +1,12 @@
 """Two processes at one run."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from training_processes import exit_codes, result
+from training_processes import exit_codes, result, two_processes
 
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.settings import PROJECT_DIR, Settings, TrainingSettings
@@ -22,17 +21,10 @@ def test_two_processes_learn_what_one_learns_with_the_same_optimizer_step(
 ) -> None:
     import torch
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     one, two = tmp_path / "one", tmp_path / "two"
     codes = exit_codes(
         ((tiny_base_model, one, SETTINGS), {"environment": {}}),
-        *(
-            ((tiny_base_model, two, SETTINGS), {"environment": together | {"RANK": rank, "LOCAL_RANK": rank}})
-            for rank in ("0", "1")
-        ),
+        *(((tiny_base_model, two, SETTINGS), {"environment": environment}) for environment in two_processes()),
     )
     assert codes == [0, 0, 0]
 

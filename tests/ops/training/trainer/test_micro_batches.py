@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_processes import Sequences
+from training_processes import Sequences, fail_to_allocate, limit_memory
 
 from smartdevdigest_ops.settings import TrainingSettings
 from smartdevdigest_ops.stage import StageContext
@@ -14,27 +14,10 @@ from smartdevdigest_ops.training.trainer.micro_batches import MicroBatch, flatte
 from smartdevdigest_ops.training.trainer.run import TrainingData, TrainingRun, train
 
 
-def fail_to_allocate() -> None:
-    """The CPU allocator's own error."""
-    import torch
-
-    torch.empty(2**60, dtype=torch.uint8)
-
-
 def fail_like_a_gpu() -> None:
     import torch
 
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-
-
-def limit_memory(model: Any, most_sequences: int, fail: Callable[[], None]) -> None:
-    """Let `fail` happen amid the backward pass of more sequences than that: half the gradients are there by then."""
-
-    def check(module: Any, gradients_in: Any, gradients_out: Any) -> None:
-        if gradients_out[0].shape[0] > most_sequences:
-            fail()
-
-    model.model.layers[0].register_full_backward_hook(check)
 
 
 def run(model: Any, context: StageContext, *, batch_size: int, gradient_accumulation: int) -> TrainingRun:
