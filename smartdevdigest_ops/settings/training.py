@@ -93,6 +93,11 @@ class TrainingSettings(Section):
         description="Optimizer steps between held-out losses, of which the lowest decides the weights that are kept; "
         "null: at most four parts of 25 to 500 steps.",
     )
+    early_stopping_evaluations: int | None = Field(
+        None,
+        gt=0,
+        description="Stop after so many held-out losses in a row without a new lowest one; null: go through.",
+    )
     divergence_factor: float = Field(
         2.0, gt=1, description="A loss above so many times its running median counts as diverging."
     )
@@ -116,6 +121,12 @@ class LoraSettings(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
         "all-linear", description="Layers that get an adapter."
+    )
+    rslora: bool = Field(
+        False, description="alpha / sqrt(r) scales the output instead: high ranks learn on (arXiv 2312.03732)."
+    )
+    dora: bool = Field(
+        False, description="Train magnitude and direction of the weights apart (arXiv 2402.09353): slower by a third."
     )
 
 
@@ -226,6 +237,14 @@ class M2Settings(TrainingSettings):
     """Instruction tuning on the digest JSON (M2)."""
 
     lora: LoraSettings = LoraSettings()
+    trainable: Literal["lora", "qlora"] = Field(
+        "lora", description="qlora: the adapter learns over M1 held in 4 bits (cuda, package bitsandbytes)."
+    )
+    packing: bool = Field(
+        False,
+        description="Fill each sequence with several examples, which do not attend to each other: batch_size then "
+        "counts full sequences, and nothing is padding but their ends.",
+    )
 
 
 class TrainingStages(Section):
@@ -249,8 +268,12 @@ class TrainingStages(Section):
 
 
 class TrackingSettings(Section):
-    """How a training is followed and kept safe: Weights & Biases (extra `wandb`), checkpoints."""
+    """How a training is followed and kept safe: TensorBoard, Weights & Biases (extra `wandb`), checkpoints."""
 
+    tensorboard: bool = Field(
+        True,
+        description="Write event files below the store's .tracking/tensorboard: `tensorboard --logdir` shows them.",
+    )
     wandb: Literal["disabled", "offline", "online"] = Field("disabled")
     project: str = Field("smartdevdigest")
     checkpoint_steps: int | None = Field(

@@ -27,6 +27,7 @@ from smartdevdigest_ops.settings import M1Settings, Settings
 from smartdevdigest_ops.stage import CheckResult, Stage, StageContext, StageReport
 from smartdevdigest_ops.stage.distributed import num_processes
 from smartdevdigest_ops.training.encoding import parquet_texts
+from smartdevdigest_ops.training.four_bits import refuse_qlora_where_impossible
 from smartdevdigest_ops.training.m1.adaptation import Adaptation, Compared, Texts, adapt, sequences_per_step
 from smartdevdigest_ops.training.m1.checks import (
     CHECKS,
@@ -48,7 +49,7 @@ from smartdevdigest_ops.training.m1.held_out import (
     texts_by_language,
 )
 from smartdevdigest_ops.training.m1.objectives import refuse_encoder
-from smartdevdigest_ops.training.m1.trainable import refuse_adapters_in_parts, refuse_qlora_where_impossible
+from smartdevdigest_ops.training.m1.trainable import refuse_adapters_in_parts
 from smartdevdigest_ops.training.new_rows.fit import fit_new_rows
 from smartdevdigest_ops.training.plan.memory import StepShape
 from smartdevdigest_ops.training.trainer.sharding import choose_sharding, gather, load_for_sharding, shard
@@ -148,7 +149,7 @@ class _M1:
             self._general, replay_share=self.settings.replay_share, max_increase=self.settings.max_general_increase
         )
         if self.settings.trainable == "qlora":
-            refuse_qlora_where_impossible()
+            refuse_qlora_where_impossible("training.m1.trainable")
 
     def train_extended(self) -> _Made:
         """Train the extended model and save it."""

@@ -13,7 +13,6 @@ Sources: Kim et al. 2024, "Efficient and Effective Vocabulary Expansion Towards 
 (arXiv 2305.14314), section 3.
 """
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.settings import LoraSettings, M1Settings
 from smartdevdigest_ops.stage.distributed import num_processes
+from smartdevdigest_ops.training.adapter import lora_config
 from smartdevdigest_ops.training.errors import TrainingError
+from smartdevdigest_ops.training.four_bits import load_in_four_bits, refuse_qlora_where_impossible
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -74,20 +75,10 @@ def choose_trainable(model: "PreTrainedModel | PeftModel", phase: Phase) -> int:
 
 def add_adapter_and_rows(model: "PreTrainedModel", lora: LoraSettings, new_ids: Sequence[int]) -> "PeftModel":
     """`model` with a fresh adapter, and the rows `new_ids` of its embeddings trainable; all else is frozen."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    adapted = get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=targets,
-            trainable_token_indices=_rows_by_module(model, new_ids) if new_ids else None,
-            task_type="CAUSAL_LM",
-        ),
-    )
+    rows = _rows_by_module(model, new_ids) if new_ids else None
+    adapted = get_peft_model(model, lora_config(lora, trainable_token_indices=rows))
     # Checkpoints hold the adapter alone: asked for the base by its path, peft would find one of another vocabulary
     # size there and write all embeddings into each of them.
     adapted.peft_config["default"].base_model_name_or_path = None
@@ -110,24 +101,9 @@ def hold_in_four_bits(model: "PreTrainedModel", directory: Path) -> "PreTrainedM
     Raises:
         TrainingError: there is no CUDA device, or bitsandbytes is not installed.
     """
-    import torch
-    from peft import prepare_model_for_kbit_training
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    refuse_qlora_where_impossible()
+    refuse_qlora_where_impossible("training.m1.trainable")
     model.save_pretrained(directory)
-    held = AutoModelForCausalLM.from_pretrained(
-        directory,
-        quantization_config=BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        ),
-        device_map={"": torch.cuda.current_device()},
-    )
-    prepared: PreTrainedModel = prepare_model_for_kbit_training(held, use_gradient_checkpointing=False)
-    return prepared
+    return load_in_four_bits(directory)
 
 
 def merge_into_whole(adapted: "PeftModel", directory: Path, lora: LoraSettings, new_ids: Sequence[int]) -> Any:
@@ -143,26 +119,6 @@ def merge_into_whole(adapted: "PeftModel", directory: Path, lora: LoraSettings, 
     target = add_adapter_and_rows(whole, lora, new_ids)
     set_peft_model_state_dict(target, get_peft_model_state_dict(adapted, save_embedding_layers=False))
     return merge_adapter(target)
-
-
-def refuse_qlora_where_impossible() -> None:
-    """Stop before anything is computed for a run that could not be.
-
-    Raises:
-        TrainingError: there is no CUDA device, or bitsandbytes is not installed.
-    """
-    import torch
-
-    if not torch.cuda.is_available():
-        raise TrainingError(
-            "training.m1.trainable=qlora holds the weights in 4 bits by CUDA kernels, and torch "
-            f"{torch.__version__} sees no CUDA device here. Set training.m1.trainable to lora, or run on a GPU."
-        )
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise TrainingError(
-            "training.m1.trainable=qlora needs the package bitsandbytes, which is not installed. Install it "
-            "(pip install bitsandbytes) or set training.m1.trainable to lora."
-        )
 
 
 def refuse_adapters_in_parts(sharding: str, trainable: str) -> None:

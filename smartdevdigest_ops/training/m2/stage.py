@@ -8,7 +8,8 @@ Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", se
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,19 @@ from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
 from smartdevdigest_ops.models.terms import carry_terms
-from smartdevdigest_ops.settings import LoraSettings
+from smartdevdigest_ops.settings import M2Settings
 from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, StageReport
 from smartdevdigest_ops.stage.distributed import num_processes
+from smartdevdigest_ops.training.adapter import lora_config
 from smartdevdigest_ops.training.errors import TrainingError
+from smartdevdigest_ops.training.four_bits import load_in_four_bits, refuse_qlora_where_impossible
 from smartdevdigest_ops.training.m1.checks import last_quarter
 from smartdevdigest_ops.training.m2.answers import (
     IGNORED,
     AnswerBatches,
     Example,
     Examples,
+    PackedAnswers,
     build_examples,
     only_batch,
 )
@@ -46,9 +50,11 @@ _VOCABULARY_MODULES = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out"
 
 def make_m2_adapter(context: StageContext) -> StageReport:
     """Train the adapter on the labelled train split and save it; the held-out split says which step is kept."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
+    from peft import get_peft_model
+    from transformers import AutoConfig, AutoTokenizer, set_seed
 
     settings = context.settings.training.m2
+    _refuse_what_cannot_be(context)
     sequence_length = settings.sequence_length or context.settings.model.max_length
     use_threads(context.settings.model.threads)
     device = choose_device(context.settings.model.device)
@@ -69,20 +75,18 @@ def make_m2_adapter(context: StageContext) -> StageReport:
         f"does not fit), {len(held_out.examples)} held out ({held_out.num_left_out} left out)"
     )
     pad_id = _pad_id(tokenizer)
-    batches = AnswerBatches(trained_on.examples, batch_size=settings.batch_size, pad_id=pad_id)
+    data = _training_data(trained_on.examples, settings, sequence_length=sequence_length, pad_id=pad_id)
     dtype = choose_dtype(context.settings.model.precision, device)
     sharded = choose_sharding(context, AutoConfig.from_pretrained(m1_dir), _step_shape(context, sequence_length))
-    whole = load_for_sharding(m1_dir, dtype) if sharded else AutoModelForCausalLM.from_pretrained(m1_dir, dtype=dtype)
+    whole = load_for_sharding(m1_dir, dtype) if sharded else _load_whole(m1_dir, dtype, context)
     set_seed(context.settings.seed)  # the adapter's first weights are drawn here
-    model = add_adapter(whole if sharded else whole.to(device), settings.lora)
+    model = get_peft_model(whole, lora_config(settings.lora))
     if sharded:
         model = shard(model, context)
     run = train(
         model,
-        TrainingData(
-            train=batches,
-            sequences_per_item=settings.batch_size,
-            collate=only_batch,
+        replace(
+            data,
             held_out=AnswerBatches(held_out.examples, batch_size=1, pad_id=pad_id) if held_out.examples else None,
         ),
         stage="m2_adapter",
@@ -113,17 +117,53 @@ def make_m2_adapter(context: StageContext) -> StageReport:
             check_valid_loss(run),
             check_adapter_moved(weights),
             check_vocabulary_untouched(weights),
-            check_loss_mask((batches[index]["labels"] for index in range(len(batches))), trained_on.examples),
+            check_loss_mask((data.train[index]["labels"] for index in range(len(data.train))), trained_on.examples),
         ),
         notes={"micro_batch": run.micro_batch, "kernels": run.kernels},
     )
+
+
+def _training_data(
+    examples: Sequence[Example], settings: M2Settings, *, sequence_length: int, pad_id: int
+) -> TrainingData:
+    """Batches of examples of like length, or full sequences of several each (`training.m2.packing`)."""
+    if settings.packing:
+        packed = PackedAnswers(examples, sequence_length=sequence_length, pad_id=pad_id)
+        return TrainingData(train=packed, sequences_per_item=1)
+    batches = AnswerBatches(examples, batch_size=settings.batch_size, pad_id=pad_id)
+    return TrainingData(train=batches, sequences_per_item=settings.batch_size, collate=only_batch)
+
+
+def _load_whole(m1_dir: Path, dtype: "torch.dtype", context: StageContext) -> "PreTrainedModel":
+    """M1 on the device, in 4 bits for qlora."""
+    from transformers import AutoModelForCausalLM
+
+    if context.settings.training.m2.trainable == "qlora":
+        return load_in_four_bits(m1_dir)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(m1_dir, dtype=dtype)
+    return model.to(choose_device(context.settings.model.device))
+
+
+def _refuse_what_cannot_be(context: StageContext) -> None:
+    settings = context.settings.training
+    if settings.m2.trainable == "qlora":
+        refuse_qlora_where_impossible("training.m2.trainable")
+    if (
+        settings.sharding == "full"
+        and num_processes() > 1
+        and (settings.m2.trainable == "qlora" or settings.m2.lora.dora)
+    ):
+        raise TrainingError(
+            "training.sharding=full cuts up float weights, which training.m2.trainable=qlora and training.m2.lora.dora "
+            "do without (4 bits) or need whole (norms). Set training.sharding to replicated, or train a plain adapter."
+        )
 
 
 def _step_shape(context: StageContext, sequence_length: int) -> StepShape:
     """What decides whether every process can hold the whole model."""
     precision: Precision = "float32" if context.settings.model.precision == "float32" else "bfloat16"
     return StepShape(
-        trainable="lora",
+        trainable=context.settings.training.m2.trainable,
         batch_size=1,
         sequence_length=sequence_length,
         accumulates=True,
@@ -156,24 +196,6 @@ def _refuse_nothing_to_learn(examples: Examples, sequence_length: int) -> None:
 def _pad_id(tokenizer: "PreTrainedTokenizerBase") -> int:
     """Any id will do: padding is neither attended to nor scored."""
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
-
-
-def add_adapter(model: "PreTrainedModel", lora: LoraSettings) -> "PeftModel":
-    """`model` with a fresh LoRA adapter; only the adapter's weights are trainable."""
-    from peft import LoraConfig, get_peft_model
-
-    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
-    # peft's all-linear leaves the output layer out; embeddings are no linear layers.
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=targets,
-            task_type="CAUSAL_LM",
-        ),
-    )
 
 
 def save_adapter(model: "PeftModel", out: Path, weights: "Mapping[str, torch.Tensor] | None" = None) -> None:

@@ -9,14 +9,15 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.artifacts import write_atomically
+from smartdevdigest_ops.stage.distributed import is_first_process, wait_for_all
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, TrainerCallback
 
 _STATE = "trainer_state.json"
 _SEAL = "complete.json"
@@ -110,6 +111,12 @@ def best_evaluation(log_history: Sequence[dict[str, Any]]) -> tuple[int, float] 
     return int(step), float(loss)
 
 
+def shall_stop_early(log_history: Sequence[dict[str, Any]], patience: int | None) -> bool:
+    """Whether the last `patience` held-out losses were none of them a new lowest one; None: never."""
+    losses = [entry["eval_loss"] for entry in log_history if "eval_loss" in entry]
+    return patience is not None and len(losses) - 1 - losses.index(min(losses)) >= patience if losses else False
+
+
 def restore_weights(model: "PreTrainedModel", checkpoint: Path) -> None:
     """Load a checkpoint's weights, or its adapter's where `model` is a PEFT model, into `model`."""
     from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
@@ -120,3 +127,31 @@ def restore_weights(model: "PreTrainedModel", checkpoint: Path) -> None:
         from accelerate import load_checkpoint_in_model  # type: ignore[import-untyped]
 
         load_checkpoint_in_model(model, str(checkpoint))
+
+
+def keep_checkpoints(
+    checkpoints: Path, keep: int, *, evaluates: bool, patience: int | None, say: Callable[[str], None]
+) -> "TrainerCallback":
+    """A Trainer callback that seals checkpoints, writes one with every evaluation, removes old ones and stops early."""
+    from transformers import TrainerCallback
+
+    class Keep(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        """See `keep_checkpoints`."""
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if evaluates and state.global_step >= state.max_steps:
+                control.should_evaluate = True  # the last weights have their chance too
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_save = state.global_step > 0
+            if shall_stop_early(state.log_history, patience) and state.global_step < state.max_steps:
+                say(f"stopping at step {state.global_step}: {patience} held-out losses without a new lowest one")
+                control.should_training_stop = True
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            wait_for_all()
+            if is_first_process():
+                seal(checkpoint_of(checkpoints, state.global_step))
+                remove_older(checkpoints, keep)
+
+    return Keep()

@@ -21,11 +21,11 @@ from smartdevdigest_ops.training.trainer.arguments import training_arguments
 from smartdevdigest_ops.training.trainer.checkpoints import (
     best_evaluation,
     checkpoint_of,
+    keep_checkpoints,
     last_checkpoint,
     remove_incomplete,
-    remove_older,
     restore_weights,
-    seal,
+    shall_stop_early,
     steps_between,
 )
 from smartdevdigest_ops.training.trainer.divergence import Divergence
@@ -43,7 +43,7 @@ from smartdevdigest_ops.training.trainer.tracking import tracked
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, TrainerCallback
+    from transformers import PreTrainedModel
 
 CURVE_FILE = "training_curve.jsonl"
 
@@ -206,7 +206,16 @@ def train(
             train_dataset=order,
             eval_dataset=held_out,
             data_collator=data.collate,
-            callbacks=[watching, _keep(checkpoints, context.settings.tracking.checkpoint_keep, held_out is not None)],
+            callbacks=[
+                watching,
+                keep_checkpoints(
+                    checkpoints,
+                    context.settings.tracking.checkpoint_keep,
+                    evaluates=held_out is not None,
+                    patience=settings.early_stopping_evaluations,
+                    say=lambda line: context.log(f"{stage}: {line}"),
+                ),
+            ],
             optimizer_cls_and_kwargs=(
                 torch.optim.AdamW,
                 {
@@ -223,7 +232,7 @@ def train(
         trainer.remove_callback(PrinterCallback)
         before = _evaluate(trainer) if held_out is not None else None
         _forget_preparation(trainer)
-        history = _run(trainer, checkpoints, num_steps, stage=stage, log=context.log)
+        history = _run(trainer, checkpoints, num_steps, settings, stage=stage, log=context.log)
         _forget_preparation(trainer)
     wait_for_all()
     best = best_evaluation(history)
@@ -292,7 +301,13 @@ def _set_up(model: "PreTrainedModel", kernels: Kernels, micro_batch: MicroBatch)
 
 
 def _run(
-    trainer: Any, checkpoints: Path, num_steps: int, *, stage: str, log: Callable[[str], None]
+    trainer: Any,
+    checkpoints: Path,
+    num_steps: int,
+    settings: TrainingSettings,
+    *,
+    stage: str,
+    log: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Train, from the last checkpoint on if there is one; the log of the whole run.
 
@@ -302,7 +317,10 @@ def _run(
     found = last_checkpoint(checkpoints)
     if found:
         _refuse_other_parts(found[0], sharded=is_sharded(trainer.model), stage=stage)
-    if found and found[1]["global_step"] >= num_steps:
+    if found and (
+        found[1]["global_step"] >= num_steps
+        or shall_stop_early(found[1]["log_history"], settings.early_stopping_evaluations)
+    ):
         # Killed after the last step: the Trainer would add another one.
         _restore(trainer, found[0])
         finished: list[dict[str, Any]] = found[1]["log_history"]
@@ -347,29 +365,6 @@ def _affordable(data: TrainingData, num_steps: int, settings: TrainingSettings) 
     most = max(1, int(3 * data.max_evaluation_share * trained / evaluations))
     size = len(data.held_out)
     return Subset(data.held_out, [size * index // most for index in range(most)]) if most < size else data.held_out
-
-
-def _keep(checkpoints: Path, keep: int, evaluates: bool) -> "TrainerCallback":
-    """A Trainer callback that seals checkpoints, writes one with every evaluation and removes old ones."""
-    from transformers import TrainerCallback
-
-    class Keep(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-        """See `_keep`."""
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if evaluates and state.global_step >= state.max_steps:
-                control.should_evaluate = True  # the last weights have their chance too
-
-        def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            control.should_save = state.global_step > 0
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            wait_for_all()
-            if is_first_process():
-                seal(checkpoint_of(checkpoints, state.global_step))
-                remove_older(checkpoints, keep)
-
-    return Keep()
 
 
 def _curve(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:

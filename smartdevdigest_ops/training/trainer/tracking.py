@@ -1,6 +1,10 @@
-"""Weights & Biases around one training (extra `wandb`): off, offline or online."""
+"""Who follows a training: TensorBoard's event files, and Weights & Biases (extra `wandb`): off, offline or online.
+
+Progress in the log and the Dagster metadata are not here: they are always there.
+"""
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +22,32 @@ class TrackingError(UserError):
 def tracked(
     tracking: TrackingSettings, *, stage: str, directory: Path, log: Callable[[str], None]
 ) -> Iterator[list[str]]:
-    """The Trainer's `report_to` while a run is open; `[]` when tracking is off or this is not the first process.
+    """The Trainer's `report_to` while a run is open; `[]` in all processes but the first.
 
-    Offline runs stay in `directory` (made here) until `wandb sync` sends them; nothing goes over the network.
+    Both write into `directory` (made here). Event files go to `tensorboard/<stage>`, a file per start. Offline runs of
+    wandb stay there until `wandb sync` sends them; nothing goes over the network.
 
     Raises:
         TrackingError: wandb is not installed.
     """
-    if tracking.wandb == "disabled" or not is_first_process():
+    if not is_first_process():
+        yield []
+        return
+    with _wandb(tracking, stage=stage, directory=directory, log=log) as report_to:
+        if tracking.tensorboard:
+            events = directory / "tensorboard" / stage
+            log(f"{stage}: `tensorboard --logdir {events.parent}` shows its curves")
+            with _environment("TENSORBOARD_LOGGING_DIR", str(events)):
+                yield [*report_to, "tensorboard"]
+        else:
+            yield report_to
+
+
+@contextmanager
+def _wandb(
+    tracking: TrackingSettings, *, stage: str, directory: Path, log: Callable[[str], None]
+) -> Iterator[list[str]]:
+    if tracking.wandb == "disabled":
         yield []
         return
     if importlib.util.find_spec("wandb") is None:
@@ -45,3 +67,16 @@ def tracked(
         run.finish(exit_code=0 if finished else 1)
     if tracking.wandb == "offline":
         log(f"{stage}: wandb run kept offline in {Path(run.dir).parent}; send it with `wandb sync`")
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Transformers takes the directory of its event files from the environment."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before

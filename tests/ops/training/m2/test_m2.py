@@ -12,7 +12,15 @@ from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Label
 from smartdevdigest_ops.digesting.prompt import answer_text
 from smartdevdigest_ops.settings import DigestingSettings, Settings
-from smartdevdigest_ops.training.m2.answers import AnswerBatches, Example, build_examples, cap_answer
+from smartdevdigest_ops.training.errors import TrainingError
+from smartdevdigest_ops.training.m2.answers import (
+    IGNORED,
+    AnswerBatches,
+    Example,
+    PackedAnswers,
+    build_examples,
+    cap_answer,
+)
 from smartdevdigest_ops.training.m2.stage import (
     check_adapter_moved,
     check_loss_mask,
@@ -171,3 +179,67 @@ def test_a_held_out_loss_that_rises_fails_the_check_from_eight_steps_on() -> Non
     assert check_valid_loss(run_with(2.0, 3.0, 4)).passed
     assert not check_valid_loss(run_with(2.0, float("nan"), 4)).passed
     assert not check_valid_loss(run_with(None, None, 20)).passed
+
+
+@pytest.mark.parametrize(("changes", "extra"), [({"rslora": True}, "rslora"), ({"dora": True}, "dora")])
+def test_other_adapters_learn_and_merge_into_the_model_that_they_made(
+    changes: dict[str, Any], extra: str, training_settings: Callable[..., Settings], run: Callable[..., Making]
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    settings = training_settings({"training": {"m2": TRAINING["training"]["m2"] | {"lora": changes, "packing": True}}})
+    m1 = run("m1_checkpoint", settings)
+    making = run("m2_adapter", settings)
+
+    assert all(check["passed"] for check in making.checks), making.checks
+    store = ArtifactStore(settings.store_dir)
+    directory = store.open("m2_adapter", making.version).path
+    assert json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))[f"use_{extra}"]
+    base = AutoModelForCausalLM.from_pretrained(store.open("m1_checkpoint", m1.version).path)
+    adapted = PeftModel.from_pretrained(base, directory).eval()
+    ids = torch.arange(1, 20)[None]
+    with torch.no_grad():
+        expected = adapted(ids).logits
+        merged = adapted.merge_and_unload()
+        torch.testing.assert_close(merged(ids).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_packed_sequences_hold_every_example_whole_once_and_waste_only_their_ends() -> None:
+    packed = PackedAnswers(EXAMPLES, sequence_length=7, pad_id=0)
+    items = [packed[index] for index in range(len(packed))]
+    assert [item["input_ids"].tolist() for item in items] == [[1, 2, 3, 4, 5, 1, 6], [1, 2, 7, 8, 9, 0, 0]]
+    assert [item["position_ids"].tolist() for item in items] == [[0, 1, 2, 3, 4, 0, 1], [0, 1, 2, 3, 4, 0, 1]]
+    assert [item["labels"].tolist() for item in items] == [
+        [IGNORED, IGNORED, IGNORED, 4, 5, IGNORED, 6],
+        [IGNORED, IGNORED, 7, 8, 9, IGNORED, IGNORED],
+    ]
+
+
+def test_examples_of_one_sequence_do_not_attend_to_each_other(tiny_base_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_base_model).eval()
+    model.config.use_cache = False
+    (item,) = [PackedAnswers(EXAMPLES, sequence_length=16, pad_id=0)[0]]
+    alone = [AnswerBatches([example], batch_size=1, pad_id=0)[0] for example in EXAMPLES]
+    with torch.no_grad():
+        together = model(**{name: tensor[None] for name, tensor in item.items()}).loss
+        losses = [model(**batch).loss * len(example.answer_ids) for batch, example in zip(alone, EXAMPLES, strict=True)]
+    num_scored = sum(len(example.answer_ids) for example in EXAMPLES)
+    torch.testing.assert_close(together, sum(losses) / num_scored)
+
+
+def test_four_bits_are_refused_without_a_gpu_before_anything_is_trained(
+    training_settings: Callable[..., Settings], run: Callable[..., Making]
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    settings = training_settings({"training": {"m2": {"trainable": "qlora"}}})
+    run("m1_checkpoint", settings)
+    with pytest.raises(TrainingError, match=r"training\.m2\.trainable=qlora holds the weights in 4 bits"):
+        run("m2_adapter", settings)

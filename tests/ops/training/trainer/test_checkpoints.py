@@ -12,6 +12,7 @@ from smartdevdigest_ops.training.trainer.checkpoints import (
     remove_incomplete,
     remove_older,
     seal,
+    shall_stop_early,
     steps_between,
 )
 
@@ -81,3 +82,21 @@ def test_of_equal_losses_the_first_is_the_best() -> None:
     history = [{"step": 1, "loss": 0.1}, {"step": 4, "eval_loss": 2.0}, {"step": 2, "eval_loss": 2.0}]
     assert best_evaluation(history) == (2, 2.0)
     assert best_evaluation(history[:1]) is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "expected"),
+    [
+        ([3.0, 2.0, 2.1, 2.2], 2, True),
+        ([3.0, 2.0, 2.1, 1.9], 2, False),
+        ([3.0, 2.0, 2.0], 1, True),  # an equal one is no new lowest
+        ([3.0], 1, False),
+        ([], 1, False),
+        ([3.0, 4.0, 5.0], None, False),
+    ],
+)
+def test_a_run_stops_after_so_many_losses_without_a_new_lowest_one(
+    losses: list[float], patience: int | None, expected: bool
+) -> None:
+    history = [{"step": step, "eval_loss": loss} for step, loss in enumerate(losses)]
+    assert shall_stop_early([{"step": 0, "loss": 9.0}, *history], patience) is expected

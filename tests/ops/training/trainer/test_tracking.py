@@ -1,4 +1,4 @@
-"""Weights & Biases around a training."""
+"""TensorBoard and Weights & Biases around a training."""
 
 import importlib.util
 import socket
@@ -11,7 +11,7 @@ from smartdevdigest_ops.training.trainer.tracking import TrackingError, tracked
 
 
 def test_tracking_that_is_off_reports_nowhere_and_makes_nothing(tmp_path: Path) -> None:
-    with tracked(TrackingSettings(), stage="m1", directory=tmp_path / "runs", log=print) as report_to:
+    with tracked(TrackingSettings(tensorboard=False), stage="m1", directory=tmp_path / "runs", log=print) as report_to:
         assert report_to == []
     assert not (tmp_path / "runs").exists()
 
@@ -29,6 +29,14 @@ def test_other_processes_of_a_distributed_run_open_no_run(tmp_path: Path, monkey
     monkeypatch.setenv("RANK", "1")
     with tracked(TrackingSettings(wandb="offline"), stage="m1", directory=tmp_path / "runs", log=print) as report_to:
         assert report_to == []
+
+
+def test_event_files_hold_the_losses_of_every_start(training_settings, run, tmp_path: Path) -> None:
+    making = run("m1_checkpoint", training_settings())
+    (events,) = (tmp_path / "store" / ".tracking" / "tensorboard" / "m1_checkpoint").glob("events.*")
+    content = events.read_bytes()
+    assert content.count(b"train/loss") == making.metrics["num_steps"]
+    assert b"eval/loss" in content
 
 
 @pytest.mark.slow

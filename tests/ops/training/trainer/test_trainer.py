@@ -234,6 +234,27 @@ def test_the_weights_of_the_lowest_held_out_loss_are_the_ones_that_come_out(
     assert sum(found) / len(found) == pytest.approx(min(losses), rel=1e-4)
 
 
+def test_a_run_that_no_longer_improves_ends_early_and_is_not_taken_up_again(
+    context: StageContext, tiny_model: Any, packed: Any
+) -> None:
+    # So high a rate that the loss soon rises again, over more passes than it is given.
+    settings = budget(
+        max_steps=30,
+        epochs=99,
+        learning_rate=0.3,
+        evaluation_steps=1,
+        divergence_factor=100,
+        early_stopping_evaluations=3,
+    )
+    data = TrainingData(train=packed, sequences_per_item=1, held_out=packed)
+    first = train(tiny_model, data, stage="m1_checkpoint", settings=settings, context=context)
+    again = train(tiny_model, data, stage="m1_checkpoint", settings=settings, context=context)
+
+    assert first.best_step is not None
+    assert first.num_steps == first.best_step + 3 < 30
+    assert (again.num_steps, again.best_step, again.curve) == (first.num_steps, first.best_step, first.curve)
+
+
 def test_a_model_evaluated_and_trained_before_is_trained_in_bfloat16_again_and_left_in_float32(
     context: StageContext, training_settings: Callable[..., Settings], tiny_model: Any, packed: Any, tmp_path: Path
 ) -> None:
