@@ -9,6 +9,7 @@ from smartdevdigest_ops.contracts import CrawlRecord, Label
 from smartdevdigest_ops.labeling.errors import LabelingError
 from smartdevdigest_ops.labeling.recorded import find_label_files, read_labels
 from smartdevdigest_ops.labeling.sanity import SoundLabel, hold_against_document, is_written_in
+from smartdevdigest_ops.settings import PROJECT_DIR
 
 GOOD = {
     "url": "https://example.org/a",
@@ -137,3 +138,13 @@ def test_a_summary_is_copied_if_every_sentence_of_it_stands_in_the_document(summ
         Label.model_validate(GOOD | {"summary": summary}), title=None, content=content, language="en"
     )
     assert (found == "summary_copied") is copied
+
+
+SHARED_LABELS = PROJECT_DIR.parent / "shared/corpus/labels/teacher_labels.jsonl"
+
+
+@pytest.mark.skipif(not SHARED_LABELS.is_file(), reason="the shared corpus lies beside some checkouts only")
+def test_the_labels_of_the_shared_corpus_are_taken_as_they_are() -> None:
+    recorded = read_labels(find_label_files([str(SHARED_LABELS)]))
+    assert (len(recorded.labels), recorded.num_lines, recorded.rejects) == (220, 220, [])
+    assert all(is_written_in(label.summary, label.language) for label in recorded.labels.values())
