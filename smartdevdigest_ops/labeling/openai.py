@@ -97,6 +97,8 @@ class _DirectBuyer:
         self._has_labels = cache.has_answers(endpoint.teacher)
         self._spent_cost = cost_of_all(cache.spent(endpoint.teacher), endpoint.settings.price)
         self._reserved_cost = 0.0
+        self._num_under_way = 0
+        self._one_ended = asyncio.Event()
 
     async def buy(self, inquiries: Sequence[Inquiry]) -> None:
         from tqdm import tqdm  # noqa: PLC0415 - beside what it measures
@@ -141,7 +143,7 @@ class _DirectBuyer:
         replies_before = self._num_replies
         while True:
             most = self._endpoint.most_tokens(inquiry)
-            cost = self._reserve(most)
+            cost = await self._reserve(most)
             body = self._endpoint.request(inquiry)
             try:
                 await self._limits.turn(most.prompt_tokens + most.answer_tokens)
@@ -155,7 +157,7 @@ class _DirectBuyer:
                 await asyncio.sleep(pause)
                 continue
             finally:
-                self._reserved_cost -= cost
+                self._release(cost)
             self._num_replies += 1
             used = reply.usage
             self._spent_cost += cost_of(used, self._endpoint.settings.price)
@@ -206,22 +208,33 @@ class _DirectBuyer:
         self._limits.hold(asked_for)
         return 0.0
 
-    def _reserve(self, most: Usage) -> float:
-        """Set aside what a request can cost; ends the run where the budget does not hold it."""
-        self._stop_if_ended()
+    async def _reserve(self, most: Usage) -> float:
+        """Set aside what a request can cost; ends the run where the budget does not hold it.
+
+        What is under way seldom costs all that is set aside for it: its end is waited for before the run is ended.
+        """
         price = self._endpoint.settings.price
         cost = cost_of(most, price)
-        if price.max_cost is not None:
-            already = self._spent_cost + self._reserved_cost
-            if already + cost > price.max_cost:
+        self._stop_if_ended()
+        while price.max_cost is not None and self._spent_cost + self._reserved_cost + cost > price.max_cost:
+            if not self._num_under_way:
                 self._end(
-                    f"The next request could cost {cost:.4f} {price.currency}; with {already:,.4f} "
-                    f"spent or under way, labeling.openai.price.max_cost={price.max_cost:g} does not hold it. Nothing "
-                    f"more was sent. Raise max_cost or lower max_documents. {KEPT}"
+                    f"The next request could cost {cost:.4f} {price.currency}; with {self._spent_cost:,.4f} spent, "
+                    f"labeling.openai.price.max_cost={price.max_cost:g} does not hold it. Nothing more was sent. Raise "
+                    f"max_cost or lower max_documents. {KEPT}"
                 )
                 raise _EndOfRun
+            self._one_ended.clear()
+            await self._one_ended.wait()
+            self._stop_if_ended()
         self._reserved_cost += cost
+        self._num_under_way += 1
         return cost
+
+    def _release(self, cost: float) -> None:
+        self._reserved_cost -= cost
+        self._num_under_way -= 1
+        self._one_ended.set()
 
     def _end(self, message: str) -> None:
         """Send nothing more; what is under way is still waited for."""

@@ -326,3 +326,12 @@ def test_a_run_that_comes_to_cost_more_than_the_budget_is_stopped_with_what_was_
     with pytest.raises(LabelingError, match="max_cost=6 does not hold it"):
         ask(run_with(rows, price=price, requests={"max_in_flight": 1}))
     assert len(endpoint.requests) == 2
+
+
+def test_a_budget_that_holds_all_answers_but_not_the_longest_possible_ones_at_once_is_enough(
+    run_with: RunWith, endpoint: TeacherEndpoint
+) -> None:
+    # An answer of 40 tokens costs 0.004; what is set aside for one, 0.15. All eight at once would be 1.2.
+    price = {"input_per_million": 0.0, "output_per_million": 100.0, "max_cost": 0.5}
+    run = run_with(make_rows(8), price=price, requests={"max_in_flight": 8})
+    assert all(isinstance(answer, TeacherAnswer) for answer in ask(run))
