@@ -135,6 +135,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.set_defaults(command=_plan)
 
+    label = _command(commands, shared, "label", "get the labels that are missing, or say first what they will cost")
+    label.add_argument("--quote", action="store_true", help="send nothing; print documents, tokens, cost and minutes")
+    label.set_defaults(command=_label, select="key:labeled_pairs", drop=[])
+
     path = _command(commands, shared, "path", "print the directory of an asset's current version")
     path.add_argument("asset", help="asset name, or asset[partition]")
     path.set_defaults(command=_path)
@@ -343,6 +347,17 @@ def _plan(options: argparse.Namespace) -> int:
         num_documents=options.documents,
         label_price=options.label_price,
     ):
+        print(line)
+    return 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    if not options.quote:
+        return _run(options)
+    settings = load_settings()
+    from smartdevdigest_ops.labeling.stage import quote_labels  # noqa: PLC0415
+
+    for line in quote_labels(settings):
         print(line)
     return 0
 

@@ -34,21 +34,21 @@ def make_digest(
     """
     raw: dict[str, Any] = json.loads(answer.text)
     cut = answer.cut_fields
-    keywords, cut_keywords = _whole(raw["keywords"], "keywords" in cut, settings.max_keyword_characters)
-    prerequisites, cut_prerequisites = _whole(
+    keywords, cut_keywords = whole_items(raw["keywords"], "keywords" in cut, settings.max_keyword_characters)
+    prerequisites, cut_prerequisites = whole_items(
         raw["prerequisites"], "prerequisites" in cut, settings.max_prerequisite_characters
     )
     terms = raw["technical_terms"][: -1 if "technical_terms" in cut else None]
-    names, cut_terms = _whole([term["term"] for term in terms], False, settings.max_keyword_characters)
+    names, cut_terms = whole_items([term["term"] for term in terms], False, settings.max_keyword_characters)
     explanations = {
-        _folded(term["term"]): _whole_prose(term["explanation"], settings.max_explanation_characters, cut=False)
+        _folded(term["term"]): whole_prose(term["explanation"], settings.max_explanation_characters, cut=False)
         for term in reversed(terms)  # the first explanation of a term counts
     }
     unique_keywords, unique_prerequisites, unique_names = (_unique(items) for items in (keywords, prerequisites, names))
     text = _folded(f"{title or ''}\n{content}")
     kept_keywords, kept_names = ([i for i in items if _folded(i) in text] for items in (unique_keywords, unique_names))
     digest = Digest(
-        summary=_whole_prose(raw["summary"], settings.max_summary_characters, cut="summary" in cut),
+        summary=whole_prose(raw["summary"], settings.max_summary_characters, cut="summary" in cut),
         keywords=kept_keywords,
         difficulty_level=Difficulty.of(difficulty_score(raw["difficulty_factors"], answer.factor_digits)),
         prerequisites=unique_prerequisites,
@@ -76,13 +76,13 @@ def difficulty_score(factors: Mapping[str, int | None], factor_digits: Mapping[s
     return min(5.0, max(1.0, sum(values) / len(values)))
 
 
-def _whole(items: list[str], last_is_cut: bool, max_characters: int) -> tuple[list[str], int]:
+def whole_items(items: list[str], last_is_cut: bool, max_characters: int) -> tuple[list[str], int]:
     """Items that were not cut off, trimmed, and how many were. One as long as the cap was ended by it."""
     whole = [item.strip() for item in items[: -1 if last_is_cut else None] if len(item) < max_characters]
     return whole, len(items) - len(whole)
 
 
-def _whole_prose(text: str, max_characters: int, *, cut: bool) -> str:
+def whole_prose(text: str, max_characters: int, *, cut: bool) -> str:
     """The text up to its last whole sentence if it was cut off or loops; with an ellipsis if no sentence is whole."""
     if loops(text):
         text = text[:-LOOP_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Greedy, grammar-guided generation of a batch of answers.
+"""Grammar-guided generation of a batch of answers, greedy or drawn.
 
 One forward pass per token for all rows still writing; the prompts are padded on the left, and rows that have finished
 leave the batch together with their part of the key-value cache. The difficulty digits are read as probabilities
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.digesting.errors import GenerationError
+from smartdevdigest_ops.digesting.sampling import Sampler
 from smartdevdigest_ops.digesting.writer import Answer, AnswerGuide, AnswerWriter
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ def generate_answers(
     with_code: Sequence[bool],
     *,
     on_step: Callable[[int], None] | None = None,
+    samplers: Sequence[Sampler] | None = None,
 ) -> list[Answer]:
     """The answer to each prompt, in order; `on_step` gets the number of tokens written in each step.
+
+    Greedy, unless `samplers` has a sampler for each prompt: then every choice is drawn.
 
     Raises:
         GenerationError: the model's logits are not numbers.
@@ -53,7 +57,8 @@ def generate_answers(
                 logits_to_keep=1,
             )
             writing = [writers[prompt] for prompt in rows]
-            tokens_B = _next_tokens(output.logits[:, -1, :], writing, guide)
+            drawing = [samplers[prompt] for prompt in rows] if samplers else None
+            tokens_B = _next_tokens(output.logits[:, -1, :], writing, guide, drawing)
             if on_step is not None:
                 on_step(sum(not writer.complete for writer in writing))
             for writer, token in zip(writing, tokens_B, strict=True):
@@ -87,8 +92,16 @@ def _pad_left(prompts: Sequence[Sequence[int]], device: "torch.device") -> tuple
     return ids.to(device), mask.to(device)
 
 
-def _next_tokens(logits_BV: "torch.Tensor", writers: Sequence[AnswerWriter], guide: AnswerGuide) -> list[int]:
-    """One token per row: the forced one, or the likeliest that the grammar allows. Finished rows get 0."""
+def _next_tokens(
+    logits_BV: "torch.Tensor",
+    writers: Sequence[AnswerWriter],
+    guide: AnswerGuide,
+    samplers: Sequence[Sampler] | None = None,
+) -> list[int]:
+    """One token per row: the forced one, or of those that the grammar allows the likeliest or one drawn.
+
+    Finished rows get 0.
+    """
     import numpy as np
     import torch
 
@@ -111,7 +124,8 @@ def _next_tokens(logits_BV: "torch.Tensor", writers: Sequence[AnswerWriter], gui
         elif writer.at_digit:
             probabilities = logits_BV[row, digit_ids].softmax(-1)
             writer.note_digit([round(p, 6) for p in probabilities.tolist()])
-            tokens[row] = guide.digit_ids[int(probabilities.argmax())]
+            at = samplers[row].draw(probabilities.log()) if samplers else int(probabilities.argmax())
+            tokens[row] = guide.digit_ids[at]
         else:
             writer.fill_mask(mask_words, row)
             choosing.append(row)
@@ -119,7 +133,11 @@ def _next_tokens(logits_BV: "torch.Tensor", writers: Sequence[AnswerWriter], gui
         words = torch.from_numpy(mask_words[choosing]).to(logits_BV.device)
         bits = (words.unsqueeze(-1) >> torch.arange(32, device=words.device, dtype=torch.int32)) & 1
         allowed_BV = bits.flatten(1)[:, : logits_BV.shape[-1]].bool()
-        chosen = logits_BV[choosing].masked_fill(~allowed_BV, float("-inf")).argmax(-1)
-        for row, token in zip(choosing, chosen.tolist(), strict=True):
+        held_BV = logits_BV[choosing].masked_fill(~allowed_BV, float("-inf"))
+        if samplers:
+            chosen = [samplers[row].draw(logits_V) for row, logits_V in zip(choosing, held_BV, strict=True)]
+        else:
+            chosen = held_BV.argmax(-1).tolist()
+        for row, token in zip(choosing, chosen, strict=True):
             tokens[row] = token
     return tokens

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from smartdevdigest_ops.contracts.label import FACTOR_NAMES
 from smartdevdigest_ops.digesting.errors import DigestingError
-from smartdevdigest_ops.settings import DigestingSettings
+from smartdevdigest_ops.settings import AnswerSettings
 
 FIELDS = ("summary", "keywords", "difficulty_factors", "prerequisites", "technical_terms")
 # Stands in a string that has to be closed before it has a character; what it stands for is left out of the digest.
@@ -30,7 +30,7 @@ _FIRST = r'([^"\\\s\p{C}\p{Zl}\p{Zp}]|\\["\\])'
 _OTHER = r'([^"\\\p{C}\p{Zl}\p{Zp}]|\\["\\])'
 
 
-def answer_grammar(settings: DigestingSettings, *, with_code: bool) -> str:
+def answer_grammar(settings: AnswerSettings, *, with_code: bool) -> str:
     """Lark grammar of an answer: within the caps of `settings`, without white space between tokens of the JSON.
 
     `code_complexity` is a digit exactly if the document shows code.

@@ -6,6 +6,7 @@ the assistant. A document that is too long is cut where a reader would stop (`di
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,13 +62,14 @@ def build_prompt(
     Raises:
         PromptError: `max_tokens` leaves no room for the document, or the chat template drops the user's message.
     """
-    before, after = _frame(tokenizer, language)
+    instruction = _INSTRUCTION.format(language=_LANGUAGE_NAMES.get(language, "the document's language"))
+    before, after = frame_data(tokenizer, instruction)
     heading = f"# {' '.join(title.split())[:_MAX_TITLE_CHARACTERS]}\n\n" if title and title.strip() else ""
     budget = max_tokens - len(before) - len(after)
-    if budget - len(_encode_data(tokenizer, heading)) < 1:
+    if budget - len(encode_data(tokenizer, heading)) < 1:
         raise PromptError(
             f"The prompt may have {max_tokens} tokens, of which the instruction, the chat template and the title take "
-            f"{max_tokens - budget + len(_encode_data(tokenizer, heading))}: nothing is left for the document. "
+            f"{max_tokens - budget + len(encode_data(tokenizer, heading))}: nothing is left for the document. "
             "Raise model.max_length or lower digesting.max_new_tokens."
         )
     data_ids, covered = _fit_document(tokenizer, heading, content, budget)
@@ -98,22 +100,29 @@ def _fit_document(
         text = content[:covered]
         if covered < limit * _MIN_BLOCK_SHARE:
             text, covered = cut_inside_block(reachable, limit)
-        ids = _encode_data(tokenizer, heading + text.rstrip())
+        ids = encode_data(tokenizer, heading + text.rstrip())
         if len(ids) <= budget:
             return ids, covered
-    return _encode_data(tokenizer, heading.rstrip()), 0
+    return encode_data(tokenizer, heading.rstrip()), 0
 
 
-def _encode_data(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+def encode_data(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Token ids of text that must not contain special tokens, whatever it says."""
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return ids
 
 
-def _frame(tokenizer: "PreTrainedTokenizerBase", language: str) -> tuple[list[int], list[int]]:
-    """Token ids before and after the document."""
-    instruction = _INSTRUCTION.format(language=_LANGUAGE_NAMES.get(language, "the document's language"))
-    rendered = _render(tokenizer, instruction)
+def frame_data(
+    tokenizer: "PreTrainedTokenizerBase", instruction: str, later_turns: Sequence[Mapping[str, str]] = ()
+) -> tuple[list[int], list[int]]:
+    """Token ids before and after what the user's turn holds, in the tokenizer's chat template.
+
+    `later_turns` ({"role", "content"}) stand behind that turn.
+
+    Raises:
+        PromptError: the template drops the user's message.
+    """
+    rendered = _render(tokenizer, instruction, later_turns)
     before, found, after = rendered.partition(_DOCUMENT)
     if not found:
         raise PromptError(
@@ -125,14 +134,15 @@ def _frame(tokenizer: "PreTrainedTokenizerBase", language: str) -> tuple[list[in
     return before_ids, after_ids
 
 
-def _render(tokenizer: "PreTrainedTokenizerBase", instruction: str) -> str:
+def _render(tokenizer: "PreTrainedTokenizerBase", instruction: str, later_turns: Sequence[Mapping[str, str]]) -> str:
     if tokenizer.chat_template is None:
-        return f"{tokenizer.bos_token or ''}{instruction}\n\n### Document\n{_DOCUMENT}\n\n### Digest\n"
+        later = "".join(f"\n\n### {turn['role'].capitalize()}\n{turn['content']}" for turn in later_turns)
+        return f"{tokenizer.bos_token or ''}{instruction}\n\n### Document\n{_DOCUMENT}{later}\n\n### Digest\n"
     from jinja2 import TemplateError  # noqa: PLC0415 - comes with transformers' chat templates
 
-    turns = [{"role": "system", "content": instruction}, {"role": "user", "content": _DOCUMENT}]
+    turns = [{"role": "system", "content": instruction}, {"role": "user", "content": _DOCUMENT}, *later_turns]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     except TemplateError:  # templates without a system role (Gemma's) say so by raising
-        turns = [{"role": "user", "content": f"{instruction}\n\n{_DOCUMENT}"}]
+        turns = [{"role": "user", "content": f"{instruction}\n\n{_DOCUMENT}"}, *later_turns]
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))

@@ -10,7 +10,7 @@ from smartdevdigest_ops.contracts.label import FACTOR_NAMES
 from smartdevdigest_ops.digesting.errors import DigestingError, GenerationError
 from smartdevdigest_ops.digesting.grammar import AnswerBudget, answer_grammar, plan_budget
 from smartdevdigest_ops.digesting.tracker import AnswerTracker
-from smartdevdigest_ops.settings import DigestingSettings
+from smartdevdigest_ops.settings import AnswerSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ class AnswerGuide:
     `vocab_size` is the width of the model's logits: it may exceed the tokenizer's, the padding is never allowed.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", vocab_size: int, settings: DigestingSettings) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", vocab_size: int, settings: AnswerSettings) -> None:
         from llguidance import LLMatcher
         from llguidance.hf import from_tokenizer
 

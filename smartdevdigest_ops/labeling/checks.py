@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from smartdevdigest_ops.stage import Check, CheckResult
 
 CHECKS = (
     Check(
-        "totals_reconcile", "Every document is labeled or left out with a reason; every label line is accounted for."
+        "totals_reconcile",
+        "Every document is labeled or left out with a reason; label lines and second opinions are accounted for.",
     ),
     Check("labels_are_valid", "Every label reads as contracts.Label, for its row's document and language."),
     Check("train_has_labels", "The train split has a labeled document: M2 has something to learn."),
@@ -41,6 +42,11 @@ class LabelCounts:
     num_labels_without_document: int
     num_joined_labels: int
     """Recorded labels whose document is in the corpus, used or left out."""
+    num_second_opinions: int = 0
+    num_compared: int = 0
+    """Second opinions beside a first label."""
+    second_opinions_left_out: Mapping[str, int] = field(default_factory=dict)
+    """Second opinions that compare with nothing, by reason."""
 
 
 def check_labels(directory: Path, counts: LabelCounts) -> tuple[CheckResult, ...]:
@@ -64,14 +70,25 @@ def check_totals(counts: LabelCounts) -> CheckResult:
         + counts.num_replaced_labels
         + counts.num_rejected_lines
     )
-    return CheckResult(
-        "totals_reconcile",
-        counts.num_documents == counts.num_labeled + num_left_out and counts.num_lines == accounted,
+    num_second_left_out = sum(counts.second_opinions_left_out.values())
+    message = (
         f"{counts.num_documents} documents = {counts.num_labeled} labeled + {num_left_out} left out; "
         f"{counts.num_lines} label lines = {counts.num_joined_labels} joined + "
         f"{counts.num_labels_without_document} without document + {counts.num_replaced_labels} replaced + "
-        f"{counts.num_rejected_lines} rejected.",
-        {"left_out": dict(counts.left_out)},
+        f"{counts.num_rejected_lines} rejected."
+    )
+    if counts.num_second_opinions:
+        message += (
+            f" {counts.num_second_opinions} second opinions = {counts.num_compared} compared + {num_second_left_out} "
+            "left out."
+        )
+    return CheckResult(
+        "totals_reconcile",
+        counts.num_documents == counts.num_labeled + num_left_out
+        and counts.num_lines == accounted
+        and counts.num_second_opinions == counts.num_compared + num_second_left_out,
+        message,
+        {"left_out": dict(counts.left_out), "second_opinions_left_out": dict(counts.second_opinions_left_out)},
     )
 
 

@@ -1,169 +1,246 @@
-"""A teacher behind any OpenAI-compatible endpoint, through the `openai` package.
+"""A teacher behind any OpenAI-compatible endpoint, asked document by document.
 
-Transport failures (429, 5xx, no connection) are retried by the package with growing pauses; an answer that is no label
-is asked for again here. What is answered is cached at once. A failure that would hit every document (a refused key, an
-unknown model) ends the run with what was bought kept.
+So many workers as `requests.max_in_flight` take documents in turn, each asking until its document has come to an
+outcome. Transport failures are tried again with growing pauses, and all workers pause together when the endpoint asks
+for it. A reply is in the cache before the next request of its document is sent.
 
-The key is read from the environment for the request's header and goes nowhere else.
+A failure that would hit every document (a refused key, an unknown model, no connection although others had one before)
+ends the run: nothing more is sent, and what is under way is waited for, because it will have been paid for.
 """
 
-import json
-import os
+import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from smartdevdigest_ops.labeling.cache import AnswerCache
+from smartdevdigest_ops.labeling.batch import BatchBuyer, has_open_batches
+from smartdevdigest_ops.labeling.cache import AnswerCache, Usage
+from smartdevdigest_ops.labeling.endpoint import (
+    KEPT,
+    Endpoint,
+    error_message,
+    identity,
+    is_about_the_document,
+    is_transient,
+    retry_after_seconds,
+)
 from smartdevdigest_ops.labeling.errors import LabelingError
-from smartdevdigest_ops.labeling.prompt import TeacherAnswer, answer_schema, build_messages
+from smartdevdigest_ops.labeling.inquiry import INVALID, Inquiry, Reply, Sampling
+from smartdevdigest_ops.labeling.limits import Limits
+from smartdevdigest_ops.labeling.quote import cost_of, cost_of_all, quote_endpoint
 from smartdevdigest_ops.settings import OpenAITeacherSettings
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import AsyncOpenAI
 
-_NUM_PARALLEL_REQUESTS = 4
-# For the estimate alone: English takes about four characters per token, Korean about two.
-_CHARACTERS_PER_TOKEN = 3
-
-NOT_SENT = "teacher_budget"
-INVALID = "teacher_answer_invalid"
-
-
-@dataclass(frozen=True)
-class Bill:
-    """What a run is about to ask of the teacher."""
-
-    num_documents: int
-    num_cached: int
-    num_to_send: int
-    num_over_budget: int
-    approximate_prompt_tokens: int
-
-    def __str__(self) -> str:
-        """One line for the log, before anything is spent."""
-        return (
-            f"teacher: {self.num_documents} documents without a recorded label; {self.num_cached} answers are cached, "
-            f"{self.num_to_send} will be sent (about {self.approximate_prompt_tokens:,} prompt tokens), "
-            f"{self.num_over_budget} exceed labeling.openai.max_documents and wait"
-        )
+# So many documents given up before one got a label, and the model or endpoint is the wrong one, not the documents.
+_HOPELESS_DOCUMENTS = 20
 
 
 class OpenAITeacher:
-    """Labels documents; `rows` are those of the corpus (title, content, language)."""
+    """Answers inquiries through `/chat/completions`, or through the Batch API where the settings say so."""
 
-    def __init__(self, settings: OpenAITeacherSettings, cache_dir: Path) -> None:
-        self._settings = settings
-        self._cache = AnswerCache(cache_dir)
+    def __init__(self, settings: OpenAITeacherSettings, cache: AnswerCache) -> None:
+        self.settings = settings
+        self._cache = cache
+        self._endpoint = Endpoint(settings, cache)
 
-    def bill(self, rows: Sequence[Mapping[str, Any]]) -> Bill:
-        """What `answer_all` will send for these rows."""
-        missing = [row for row in rows if self._cache.get(self._key(row)) is None]
-        sent = missing[: self._settings.max_documents]
-        characters = sum(len(message["content"]) for row in sent for message in self._messages(row))
-        return Bill(
-            num_documents=len(rows),
-            num_cached=len(rows) - len(missing),
-            num_to_send=len(sent),
-            num_over_budget=len(missing) - len(sent),
-            approximate_prompt_tokens=characters // _CHARACTERS_PER_TOKEN,
-        )
+    @property
+    def name(self) -> str:
+        """How the teacher is called in messages."""
+        return self.settings.model
 
-    def answer_all(self, rows: Sequence[Mapping[str, Any]]) -> list[TeacherAnswer | str]:
-        """Per row the answer, or the reason (`NOT_SENT`, `INVALID`) why there is none.
+    def identity(self) -> Mapping[str, Any]:
+        """What tells this teacher from others."""
+        return identity(self.settings)
+
+    def parameters(self) -> Mapping[str, Any]:
+        """What decides its answers besides the sampling: nothing."""
+        return {}
+
+    def sampling(self) -> Sampling:
+        """How its answers are drawn."""
+        return Sampling(self.settings.temperature, self.settings.seed)
+
+    def quote(self, inquiries: Sequence[Inquiry]) -> tuple[Usage, float | None, float | None]:
+        """Tokens, cost and minutes at the limits of asking the open inquiries once each."""
+        return quote_endpoint(self.settings, inquiries, self._cache)
+
+    def ask(self, inquiries: Sequence[Inquiry]) -> None:
+        """Ask until every inquiry has an outcome.
 
         Raises:
-            LabelingError: the key is missing or refused, or the endpoint does not answer.
+            LabelingError: the key is missing or refused, the endpoint does not answer, or the budget is used up.
         """
-        answers: list[TeacherAnswer | str | None] = [self._cache.get(self._key(row)) for row in rows]
-        missing = [index for index, answer in enumerate(answers) if answer is None]
-        to_send = missing[: self._settings.max_documents]
-        if to_send:
-            for index, bought in zip(to_send, self._buy([rows[index] for index in to_send]), strict=True):
-                answers[index] = bought
-        return [NOT_SENT if answer is None else answer for answer in answers]
+        self._endpoint.refuse_without_key()
+        if self.settings.batch.enabled or has_open_batches(self._cache, self._endpoint.teacher):
+            # Batches under way are collected even where no further ones are wanted: they are paid for.
+            asyncio.run(BatchBuyer(self._endpoint, self._cache).buy(inquiries))
+        left = [inquiry for inquiry in inquiries if inquiry.is_open]
+        if left:
+            asyncio.run(_DirectBuyer(self._endpoint, self._cache).buy(left))
 
-    def _buy(self, rows: Sequence[Mapping[str, Any]]) -> list[TeacherAnswer | str]:
-        import openai
+
+class _EndOfRun(Exception):
+    """Another worker found out that there is nothing more to get; this one stops quietly."""
+
+
+class _DirectBuyer:
+    """One run of requests."""
+
+    def __init__(self, endpoint: Endpoint, cache: AnswerCache) -> None:
+        self._endpoint = endpoint
+        self._settings = endpoint.settings.requests
+        self._limits = Limits(self._settings)
+        self._error: LabelingError | None = None
+        self._num_replies = 0
+        self._num_given_up = 0
+        self._has_labels = cache.has_answers(endpoint.teacher)
+        self._spent_cost = cost_of_all(cache.spent(endpoint.teacher), endpoint.settings.price)
+        self._reserved_cost = 0.0
+        self._num_under_way = 0
+        self._one_ended = asyncio.Event()
+
+    async def buy(self, inquiries: Sequence[Inquiry]) -> None:
         from tqdm import tqdm  # noqa: PLC0415 - beside what it measures
 
-        key = self._read_key()
-        with (
-            openai.OpenAI(
-                api_key=key,
-                base_url=self._settings.base_url,
-                timeout=self._settings.timeout_seconds,
-                max_retries=self._settings.max_retries,
-            ) as client,
-            ThreadPoolExecutor(_NUM_PARALLEL_REQUESTS) as pool,
-        ):
-            futures = [pool.submit(self._answer, client, row) for row in rows]
-            try:
-                return [future.result() for future in tqdm(futures, desc="teacher", unit="document")]
-            except openai.APIError as error:
-                pool.shutdown(cancel_futures=True)
-                raise LabelingError(self._explain(error, key)) from None
+        waiting = iter(inquiries)
+        with tqdm(total=len(inquiries), desc="teacher", unit="document") as bar:
+            async with self._endpoint.client() as client:
 
-    def _answer(self, client: "OpenAI", row: Mapping[str, Any]) -> TeacherAnswer | str:
-        """Ask until the answer is a label, `max_retries` times more than once."""
-        for _ in range(self._settings.max_retries + 1):
-            completion = client.chat.completions.create(  # type: ignore[call-overload]  # dicts of the TypedDicts' shape
-                model=self._settings.model,
-                messages=self._messages(row),
-                temperature=self._settings.temperature,
-                response_format={
-                    "type": "json_schema",
-                    "json_schema": {"name": "label", "strict": True, "schema": answer_schema()},
-                },
+                async def work() -> None:
+                    for inquiry in waiting:
+                        try:
+                            await self._settle(client, inquiry)
+                        except _EndOfRun:
+                            return
+                        bar.update()
+
+                await asyncio.gather(*(work() for _ in range(min(self._settings.max_in_flight, len(inquiries)))))
+        if self._error is not None:
+            raise self._error
+
+    async def _settle(self, client: "AsyncOpenAI", inquiry: Inquiry) -> None:
+        while inquiry.is_open:
+            reply = await self._request(client, inquiry)
+            if reply is None:
+                break
+            inquiry.take(reply)
+        if not isinstance(inquiry.outcome, str):
+            self._has_labels = True
+            return
+        self._num_given_up += inquiry.outcome == INVALID
+        if self._num_given_up >= _HOPELESS_DOCUMENTS and not self._has_labels:
+            self._end(
+                f"{self._endpoint.name} gave {self._num_given_up} documents no label that can be read, and none a good "
+                f"one: model {self._endpoint.settings.model} does not follow the instruction. Nothing more was sent. "
+                "Name another model in labeling.openai.model, or raise labeling.openai.requests.max_answer_tokens if "
+                "its answers are cut off; labeling.openai.refusal_round asks for these documents again."
             )
-            content = completion.choices[0].message.content if completion.choices else None
+
+    async def _request(self, client: "AsyncOpenAI", inquiry: Inquiry) -> Reply | None:
+        """The reply to what the inquiry asks now; None where it has come to an outcome without one."""
+        failures = 0
+        replies_before = self._num_replies
+        while True:
+            most = self._endpoint.most_tokens(inquiry)
+            cost = await self._reserve(most)
+            body = self._endpoint.request(inquiry)
             try:
-                answer = TeacherAnswer.model_validate(json.loads(content or ""))
-            except (ValidationError, ValueError):
+                await self._limits.turn(most.prompt_tokens + most.answer_tokens)
+                self._stop_if_ended()
+                reply = await self._send(client, body, inquiry)
+            except Exception as error:  # noqa: BLE001 - sorted out below, unknown ones are raised again
+                pause = self._pause_after(error, body, inquiry, failures, replies_before)
+                if pause is None:
+                    return None
+                failures += is_transient(error)
+                await asyncio.sleep(pause)
                 continue
-            self._cache.put(self._key(row), answer, self._settings.model)
-            return answer
-        return INVALID
+            finally:
+                self._release(cost)
+            self._num_replies += 1
+            used = reply.usage
+            self._spent_cost += cost_of(used, self._endpoint.settings.price)
+            self._limits.correct(most.prompt_tokens + most.answer_tokens, used.prompt_tokens + used.answer_tokens)
+            return reply
 
-    def _messages(self, row: Mapping[str, Any]) -> list[dict[str, str]]:
-        return build_messages(
-            title=row["title"],
-            content=row["content"],
-            language=row["language"],
-            max_characters=self._settings.max_document_characters,
-        )
+    async def _send(self, client: "AsyncOpenAI", body: Mapping[str, Any], inquiry: Inquiry) -> Reply:
+        # The raw body: what an endpoint leaves out or adds must not cost an answer that is otherwise whole.
+        response = await client.chat.completions.with_raw_response.create(**body)
+        completion = response.http_response.json()
+        if not isinstance(completion, Mapping):
+            raise ValueError("the body is no JSON object")
+        return self._endpoint.read_reply(completion, inquiry)
 
-    def _key(self, row: Mapping[str, Any]) -> str:
-        parameters = {"temperature": self._settings.temperature, "base_url": self._settings.base_url}
-        return self._cache.key(self._messages(row), self._settings.model, parameters)
-
-    def _read_key(self) -> str:
-        name = self._settings.api_key_environment
-        key = os.environ.get(name, "").strip()
-        if not key:
-            raise LabelingError(
-                f"labeling.teacher is openai, and the environment variable {name} (labeling.openai."
-                "api_key_environment) is not set: no document can be sent. Set it (to any text for a server that "
-                "wants no key), or set labeling.teacher to recorded."
-            )
-        return key
-
-    def _explain(self, error: Exception, key: str) -> str:
+    def _pause_after(
+        self, error: Exception, body: Mapping[str, Any], inquiry: Inquiry, failures: int, replies_before: int
+    ) -> float | None:
+        """Seconds until the request is tried again; None where the inquiry was ended. Ends the run where it must."""
         import openai
 
-        endpoint = self._settings.base_url or "the default endpoint"
-        kept = "Answers received so far are cached; the next run continues behind them."
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            # Not the server's own words: some repeat the key in them.
-            return (
-                f"{endpoint} refused the key in {self._settings.api_key_environment} (HTTP {error.status_code}). "
-                f"Put a valid key for model {self._settings.model} there. {kept}"
+        if isinstance(error, openai.APIStatusError):
+            if self._endpoint.weaken_format(body, error.status_code, error_message(error)):
+                return 0.0
+            if is_about_the_document(error) or (error.status_code in (400, 422) and self._has_labels):
+                inquiry.decline()
+                return None
+        if not isinstance(error, openai.APIError | ValueError):
+            raise error
+        if not is_transient(error):
+            self._end(self._endpoint.explain(error))
+            raise _EndOfRun
+        if failures >= self._settings.max_retries:
+            if self._num_replies == replies_before:  # nobody got through since
+                self._end(self._endpoint.explain(error))
+                raise _EndOfRun
+            inquiry.give_up()
+            return None
+        asked_for = retry_after_seconds(error)
+        if asked_for is None:
+            return float(min(self._settings.first_pause_seconds * 2**failures, self._settings.max_pause_seconds))
+        if asked_for > self._settings.max_pause_seconds:
+            self._end(
+                f"{self._endpoint.name} asks for a pause of {asked_for:.0f} s, which is more than "
+                f"labeling.openai.requests.max_pause_seconds={self._settings.max_pause_seconds:g}. Run again after it, "
+                f"or raise that. {KEPT}"
             )
-        said = str(error).replace(key, "***")[:300]
-        return (
-            f"{endpoint} could not label with model {self._settings.model}: {type(error).__name__}: {said}. Check "
-            f"labeling.openai.base_url and labeling.openai.model, or run again later. {kept}"
-        )
+            raise _EndOfRun
+        self._limits.hold(asked_for)
+        return 0.0
+
+    async def _reserve(self, most: Usage) -> float:
+        """Set aside what a request can cost; ends the run where the budget does not hold it.
+
+        What is under way seldom costs all that is set aside for it: its end is waited for before the run is ended.
+        """
+        price = self._endpoint.settings.price
+        cost = cost_of(most, price)
+        self._stop_if_ended()
+        while price.max_cost is not None and self._spent_cost + self._reserved_cost + cost > price.max_cost:
+            if not self._num_under_way:
+                self._end(
+                    f"The next request could cost {cost:.4f} {price.currency}; with {self._spent_cost:,.4f} spent, "
+                    f"labeling.openai.price.max_cost={price.max_cost:g} does not hold it. Nothing more was sent. Raise "
+                    f"max_cost or lower max_documents. {KEPT}"
+                )
+                raise _EndOfRun
+            self._one_ended.clear()
+            await self._one_ended.wait()
+            self._stop_if_ended()
+        self._reserved_cost += cost
+        self._num_under_way += 1
+        return cost
+
+    def _release(self, cost: float) -> None:
+        self._reserved_cost -= cost
+        self._num_under_way -= 1
+        self._one_ended.set()
+
+    def _end(self, message: str) -> None:
+        """Send nothing more; what is under way is still waited for."""
+        if self._error is None:
+            self._error = LabelingError(message)
+
+    def _stop_if_ended(self) -> None:
+        if self._error is not None:
+            raise _EndOfRun

@@ -1,14 +1,16 @@
 """What a label must agree with: the text it is about.
 
-Teachers name things that the document does not, and answer in the wrong language; a student learns both. Keywords and
-terms are promised "as written in the document", so one that does not occur there is removed; a summary in the other
-language makes the label useless.
+Teachers name things that the document does not, answer in the wrong language, or copy; a student learns all of it.
+Keywords and terms are promised "as written in the document", so one that does not occur there is removed; a summary in
+the other language, or one whose sentences all stand in the document, makes the label useless.
 """
 
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
 
 from smartdevdigest_ops.contracts import Label
+from smartdevdigest_ops.digesting.sections import SENTENCE_END
 
 # Korean technical prose is full of Latin words (names, commands); English prose has no Hangul but in quotation.
 _MIN_HANGUL_SHARE_KO = 0.3
@@ -25,12 +27,14 @@ class SoundLabel:
 
 
 def hold_against_document(label: Label, *, title: str | None, content: str, language: str) -> SoundLabel | str:
-    """The label, cleaned, or the reason why it cannot be used: `label_language` or `summary_language`."""
+    """The label, cleaned, or the reason why it cannot be used: label_language, summary_language or summary_copied."""
     if label.language != language:
         return "label_language"
     if not is_written_in(label.summary, language):
         return "summary_language"
     text = _folded(f"{title or ''}\n{content}")
+    if is_copied(label.summary, text):
+        return "summary_copied"
     keywords = [keyword for keyword in label.keywords if keyword.strip() and _folded(keyword) in text]
     terms = [term for term in label.technical_terms if term.term.strip() and _folded(term.term) in text]
     return SoundLabel(
@@ -47,6 +51,13 @@ def is_written_in(text: str, language: str) -> bool:
         return False
     hangul_share = sum(map(_is_hangul, letters)) / len(letters)
     return hangul_share >= _MIN_HANGUL_SHARE_KO if language == "ko" else hangul_share <= _MAX_HANGUL_SHARE_EN
+
+
+def is_copied(summary: str, folded_text: str) -> bool:
+    """Whether every sentence of the summary stands in the text (white space and case apart)."""
+    ends = [0, *(match.end() for match in SENTENCE_END.finditer(summary)), len(summary)]
+    sentences = [_folded(summary[start:end]) for start, end in pairwise(ends)]
+    return all(sentence in folded_text for sentence in sentences)
 
 
 def _is_hangul(character: str) -> bool:

@@ -27,8 +27,8 @@ class QuantizationSettings(Section):
     )
 
 
-class DigestingSettings(Section):
-    """Guided generation of digests: the caps make every generation end."""
+class AnswerSettings(Section):
+    """Guided generation of answers: the caps make every generation end."""
 
     batch_size: int = Field(8, gt=0, description="Documents generated together.")
     max_summary_characters: int = Field(400, gt=20)
@@ -41,6 +41,10 @@ class DigestingSettings(Section):
     max_new_tokens: int = Field(
         512, gt=63, description="Answer budget in tokens; the prompt gets the rest of max_length."
     )
+
+
+class DigestingSettings(AnswerSettings):
+    """How digests are generated."""
 
 
 class EvaluationSettings(Section):

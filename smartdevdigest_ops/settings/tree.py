@@ -64,14 +64,26 @@ class Settings(Section):
         """Absolute directory of the artifact store."""
         return resolve_path(self.store.root.replace("{profile}", self.profile))
 
-    def only(self, paths: tuple[str, ...]) -> dict[str, Any]:
+    def only(self, paths: tuple[str, ...], *, without: tuple[str, ...] = ()) -> dict[str, Any]:
         """The named parts of the tree (`"tokenizer"`, `"model.max_length"`), as plain JSON by dotted path.
+
+        What `without` names is left out of them.
 
         Raises:
             KeyError: a path names nothing.
         """
         dumped = self.model_dump(mode="json")
+        for path in without:
+            _remove(dumped, path)
         return {path: _lookup(dumped, path) for path in sorted(paths)}
+
+
+def _remove(tree: Any, path: str) -> None:
+    *above, last = path.split(".")
+    for key in above:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    if isinstance(tree, dict):
+        tree.pop(last, None)
 
 
 def _lookup(tree: Any, path: str) -> Any:

@@ -24,6 +24,11 @@ UNTRACKED_SETTINGS = (
     "training.sharding",
     "training.compile",
     "tracking",
+    *(
+        f"labeling.{teacher}.{name}"
+        for teacher in ("openai", "agreement.openai")
+        for name in ("api_key_environment", "requests", "batch", "price")
+    ),
 )
 
 
@@ -135,6 +140,10 @@ class Stage:
     """`training.processes` processes may share its work: each runs it whole, and the first one publishes."""
     memoized: bool = True
     """False: decided anew whenever it is not up to date, because it looks at its own current version too."""
+
+    def tracked_settings(self, settings: Settings) -> dict[str, Any]:
+        """What it declares of the settings, without the untracked parts: another value is another making."""
+        return settings.only(self.settings, without=tuple(set(UNTRACKED_SETTINGS) - set(self.settings)))
 
 
 class DeclaredSettings:

@@ -108,7 +108,20 @@ def demand_for_m2(settings: Settings) -> Demand | None:
         InputMissing: there is no M1, or no label yet.
     """
     share = settings.automation.min_label_growth
-    gate = _Gate("labeled_pairs", "num_labeled", share, lambda labels: labels.settings.get("labeling"))
+
+    def chosen(labels: Making) -> object:
+        """Who labels, and how; not how many documents, nor what is measured of the labels."""
+        how_many = ("max_documents", "refusal_round", "max_answers")
+        labeling = labels.settings.get("labeling", {})
+        teachers = {name: value for name, value in labeling.items() if name != "agreement" and isinstance(value, dict)}
+        return labeling.get("teacher"), [
+            (name, key, value)
+            for name, teacher in sorted(teachers.items())
+            for key, value in sorted(teacher.items())
+            if key not in how_many
+        ]
+
+    gate = _Gate("labeled_pairs", "num_labeled", share, chosen)
     return _demand_for_growth("m2_adapter", settings, gate)
 
 
@@ -170,7 +183,7 @@ def demands_for_digests(settings: Settings, drops: Collection[str]) -> dict[str,
     held_out = {outside_sha256(file)[:16] for file in _held_out_files(settings)}
     candidates = (set(drops) & drops_of(corpus)) - held_out
     due = [drop for drop in candidates if store.current_making("digests", drop) is None]
-    counted = content_hash(canonical_json([stage.code_version, settings.only(stage.settings), release.version]))
+    counted = content_hash(canonical_json([stage.code_version, stage.tracked_settings(settings), release.version]))
     return {drop: Demand("the drop has no digests", Attempt(None, counted, 0)) for drop in due}
 
 
@@ -213,7 +226,7 @@ def _demand(
     spec, stage = comparison.spec, get_stage(comparison.spec.stage)
     counted = {
         "code": stage.code_version,
-        "settings": settings.only(stage.settings),
+        "settings": stage.tracked_settings(settings),
         "inputs": {asset: spec.inputs[asset] for asset in counted_inputs},
         "outside": spec.outside,
         "extra": list(extra),

@@ -85,7 +85,7 @@ def plan_stage(name: str, settings: Settings, partition: str | None = None) -> S
             {
                 "stage": name,
                 "code": stage.code_version,
-                "settings": settings.only(stage.settings),
+                "settings": stage.tracked_settings(settings),
                 "inputs": deciding,
                 "outside": outside,
                 "partition": partition,
@@ -173,7 +173,7 @@ def compare_with_current(name: str, settings: Settings, partition: str | None = 
         return Comparison(spec, None, frozenset(stage.inputs), ())
     if current.fingerprint == spec.fingerprint:
         return Comparison(spec, current, frozenset(), ())
-    asked = settings.only(stage.settings)
+    asked = stage.tracked_settings(settings)
     files = {key for key in current.inputs if key.startswith("file:")} | spec.outside.keys()
     own = [
         *(["code"] if current.code_version != stage.code_version else []),

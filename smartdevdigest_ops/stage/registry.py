@@ -40,4 +40,4 @@ def get_stage(name: str) -> Stage:
 def code_version(name: str, settings: Settings) -> str:
     """Version of a stage's code and of the settings it reads: what Dagster compares to call an asset stale."""
     stage = get_stage(name)
-    return f"{stage.code_version}-{content_hash(canonical_json(settings.only(stage.settings)))[:8]}"
+    return f"{stage.code_version}-{content_hash(canonical_json(stage.tracked_settings(settings)))[:8]}"

@@ -65,7 +65,7 @@ def _make(
         version=artifact.version,
         fingerprint=spec.fingerprint,
         inputs=spec.inputs | spec.outside,
-        settings=settings.only(stage.settings),
+        settings=stage.tracked_settings(settings),
         code_version=stage.code_version,
         environment=environment(),
         resources=meter.readings(),

@@ -8,7 +8,7 @@ import pytest
 
 from smartdevdigest_ops.cli import main
 
-COMMANDS = ("run", "digest", "serve", "crawl", "evaluate", "verify", "trained-on", "plan", "path", "ui")
+COMMANDS = ("run", "digest", "serve", "crawl", "evaluate", "verify", "trained-on", "plan", "label", "path", "ui")
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,7 @@ def test_help_needs_no_heavy_package():
         (["evaluate", "--documents", "nowhere", "-o", "x"], "nowhere is not a file"),
         (["plan", "--gpus", "0"], "0 is not above 0"),
         (["plan", "--config", "nowhere.json"], "nowhere.json is not a file"),
+        (["label", "--quote"], "There is no cleaned_corpus"),
         (["path", "m1_checkpoint"], "no current version"),
         (["path", "m3_checkpoint"], "There is no asset 'm3_checkpoint'"),
     ],

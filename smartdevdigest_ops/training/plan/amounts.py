@@ -39,11 +39,12 @@ def _sample_tokens(train: Path, tokenizer_dir: Path, most_row_groups: int = 4) -
 
 
 def count_labels(settings: Settings, num_documents: int | None) -> tuple[int, int]:
-    """Labels that M2 learns from, and how many of them are to be bought."""
+    """Labels that M2 learns from, and how many of them a teacher is to give."""
     recorded = sum(_count_lines(resolve_path(path)) for path in settings.data.label_paths)
     if settings.labeling.teacher == "recorded":
         return recorded, 0
-    bought = settings.labeling.openai.max_documents
+    labeling = settings.labeling
+    bought = (labeling.local if labeling.teacher == "local" else labeling.openai).max_documents
     if num_documents is not None:
         bought = min(bought, max(0, num_documents - recorded))
     return recorded + bought, bought
@@ -60,6 +61,8 @@ def label_cost(settings: Settings, num_bought: int, price: Sequence[float] | Non
     """What the labels cost at a `price` of (input, output) per million tokens: at most, as all documents are full."""
     if num_bought == 0:
         return "labels: none to buy."
+    if settings.labeling.teacher == "local":
+        return f"labels: {num_bought:,} documents for {settings.labeling.local.model} on this machine, at no price."
     characters = settings.labeling.openai.max_document_characters
     # An upper bound: a teacher's tokenizer takes at most about one token per character of Korean.
     inputs, outputs = num_bought * characters, num_bought * settings.digesting.max_new_tokens
@@ -67,6 +70,9 @@ def label_cost(settings: Settings, num_bought: int, price: Sequence[float] | Non
         f"labels: {num_bought:,} documents for {settings.labeling.openai.model}, at most {inputs / 1e6:.1f} M tokens "
         f"in (max_document_characters, one token a character) and {outputs / 1e6:.1f} M out (max_new_tokens)"
     )
+    prices = settings.labeling.openai.price
+    if price is None and prices.input_per_million is not None and prices.output_per_million is not None:
+        price = (prices.input_per_million, prices.output_per_million)
     if price is None:
-        return f"{text}; for their cost give --label-price IN OUT."
+        return f"{text}; for their cost give --label-price IN OUT, or set labeling.openai.price."
     return f"{text}: at most {(inputs * price[0] + outputs * price[1]) / 1e6:,.2f} in the price's currency."

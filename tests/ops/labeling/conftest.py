@@ -1,17 +1,21 @@
-"""A corpus in a scratch store, and a teacher's endpoint on the loopback interface."""
+"""A corpus in a scratch store, a teacher's endpoint on the loopback interface, and a way to ask it."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from corpus_samples import publish_corpus
+from teacher_server import TeacherEndpoint
 
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.contracts import CrawlRecord
-from smartdevdigest_ops.settings import Settings
+from smartdevdigest_ops.labeling.asking import LabelRun
+from smartdevdigest_ops.labeling.cache import AnswerCache
+from smartdevdigest_ops.labeling.local import Machine
+from smartdevdigest_ops.settings import LabelingSettings, Settings, load_settings
+
+KEY = "sk-very-secret-0123456789"
 
 
 @pytest.fixture
@@ -24,57 +28,51 @@ def publish_documents() -> Callable[..., None]:
     return publish
 
 
-class TeacherServer(ThreadingHTTPServer):
-    """Speaks `/v1/chat/completions`: answers with `replies` in turn (the last one for ever), and keeps what it got."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.replies: list[tuple[int, dict[str, str], Any]] = []
-        self.requests: list[dict[str, Any]] = []
-        self.lock = threading.Lock()
-
-    @property
-    def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def reply(self, content: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        """Queue a reply: a chat completion with this text (JSON of it), or an error's body."""
-        if status == 200:
-            text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
-            choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-            content = {"id": "1", "object": "chat.completion", "created": 1, "model": "teacher", "choices": [choice]}
-        self.replies.append((status, headers or {}, content))
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: TeacherServer
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.requests.append({"path": self.path, "key": self.headers["Authorization"], "body": body})
-            status, headers, reply = (
-                self.server.replies.pop(0) if len(self.server.replies) > 1 else self.server.replies[0]
-            )
-        data = json.dumps(reply).encode()
-        self.send_response(status)
-        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(data))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        """Keep the test's output clean."""
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[TeacherEndpoint]:
+    """An endpoint that answers with sound labels, and the key of it in TEACHER_KEY."""
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    found = TeacherEndpoint()
+    yield found
+    found.stop()
 
 
 @pytest.fixture
-def teacher_server() -> Iterator[TeacherServer]:
-    server = TeacherServer()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def openai_settings(endpoint: TeacherEndpoint) -> Callable[..., dict[str, Any]]:
+    """`openai_settings(requests={...}, model=...)`: settings of a teacher at the endpoint, impatient as tests are."""
+
+    def make(requests: dict[str, Any] | None = None, batch: dict[str, Any] | None = None, **changes: Any) -> Any:
+        quick = {"first_pause_seconds": 0.001, "timeout_seconds": 20} | (requests or {})
+        return {
+            "base_url": endpoint.base_url,
+            "model": "teacher",
+            "api_key_environment": "TEACHER_KEY",
+            "requests": quick,
+            "batch": {"poll_seconds": 0.001} | (batch or {}),
+        } | changes
+
+    return make
+
+
+@pytest.fixture
+def run_with(tmp_path: Path, openai_settings: Callable[..., dict[str, Any]]) -> Iterator[Callable[..., LabelRun]]:
+    """`run_with(rows, model=..., agreement={...})` plans a run of the openai teacher on a cache of this test."""
+    caches: list[AnswerCache] = []
+
+    def plan(
+        rows: Sequence[dict[str, Any]],
+        *,
+        making: str = "making",
+        agreement: dict[str, Any] | None = None,
+        labeled: Sequence[dict[str, Any]] = (),
+        scratch: Path | None = None,
+        **openai: Any,
+    ) -> LabelRun:
+        settings = LabelingSettings(teacher="openai", openai=openai_settings(**openai), agreement=agreement or {})
+        caches.append(AnswerCache(tmp_path / "cache", making))
+        machine = Machine(tmp_path / "models", load_settings("ci").model)
+        return LabelRun(settings, machine, caches[-1], unlabeled=rows, labeled=labeled, scratch=scratch)
+
+    yield plan
+    for cache in caches:
+        cache.close()

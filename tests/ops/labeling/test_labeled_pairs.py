@@ -1,14 +1,17 @@
 """The stage: labels joined to the corpus, and its checks."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from teacher_server import TeacherEndpoint
 
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
+from smartdevdigest_ops.cli import main
 from smartdevdigest_ops.contracts import CrawlRecord, Label
 from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.labeling.checks import (
@@ -21,6 +24,7 @@ from smartdevdigest_ops.labeling.checks import (
 )
 from smartdevdigest_ops.labeling.errors import LabelingError
 from smartdevdigest_ops.settings import Settings, load_settings
+from smartdevdigest_ops.stage import is_fresh
 
 KEY = "sk-very-secret-0123456789"
 
@@ -114,48 +118,144 @@ def test_a_missing_label_file_stops_the_stage(
         run("labeled_pairs", settings)
 
 
-def test_the_openai_teacher_labels_what_has_no_recorded_label_once_and_its_key_is_kept_nowhere(
-    tmp_path: Path,
-    run: Callable[..., Making],
-    publish_documents: Any,
-    teacher_server: Any,
-    splits: dict[str, list[CrawlRecord]],
-    sample_documents: list[CrawlRecord],
-    sample_labels: dict[str, Label],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("TEACHER_KEY", KEY)
-    english = [document for document in sample_documents if document.language == "en"]
-    label = sample_labels[english[0].url]
-    teacher_server.reply(label.model_dump(exclude={"url", "language"}))
-    file = tmp_path / "labels.jsonl"
-    file.write_text(sample_labels[english[1].url].model_dump_json() + "\n", encoding="utf-8")
+@pytest.fixture
+def bought(tmp_path: Path, openai_settings: Callable[..., dict[str, Any]]) -> Callable[..., Settings]:
+    """`bought(label_paths, agreement={...}, model=...)`: settings with the openai teacher."""
 
-    def settings(**openai: Any) -> Settings:
-        teacher = {"base_url": teacher_server.base_url, "api_key_environment": "TEACHER_KEY"} | openai
+    def make(label_paths: Sequence[Path] = (), agreement: dict[str, Any] | None = None, **openai: Any) -> Settings:
         return load_settings(
             "ci",
             overrides={
                 "store": {"root": str(tmp_path / "store")},
-                "data": {"label_paths": [str(file)]},
-                "labeling": {"teacher": "openai", "openai": teacher},
+                "data": {"label_paths": list(map(str, label_paths))},
+                "labeling": {
+                    "teacher": "openai", "openai": openai_settings(**openai), "agreement": agreement or {},
+                },
             },
-        )
+        )  # fmt: skip
 
-    publish_documents(settings(), {"train": english[:3], "valid": english[3:4], "test": english[4:5]})
-    making = run("labeled_pairs", settings())
+    return make
+
+
+def test_the_openai_teacher_labels_what_has_no_recorded_label_once_and_says_what_it_used(
+    tmp_path: Path,
+    run: Callable[..., Making],
+    publish_documents: Any,
+    endpoint: TeacherEndpoint,
+    bought: Callable[..., Settings],
+    sample_documents: list[CrawlRecord],
+    sample_labels: dict[str, Label],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    english = [document for document in sample_documents if document.language == "en"]
+    file = tmp_path / "labels.jsonl"
+    file.write_text(sample_labels[english[1].url].model_dump_json() + "\n", encoding="utf-8")
+    publish_documents(bought([file]), {"train": english[:3], "valid": english[3:4], "test": english[4:5]})
+    making = run("labeled_pairs", bought([file]))
     assert making.metrics["num_labeled"] == 5
-    assert len(teacher_server.requests) == 4  # one of five documents had a recorded label
-    again = run("labeled_pairs", settings(timeout_seconds=30))  # another making: the settings changed
+    assert making.metrics["teacher_prompt_tokens"] == 400
+    assert len(endpoint.requests) == 4  # one of five documents had a recorded label
+    assert "4 will be sent" in capfd.readouterr().err
+    again = run("labeled_pairs", bought([file], max_answers=9))  # another making of the same answers
     assert again.fingerprint != making.fingerprint
     assert again.version == making.version
-    assert len(teacher_server.requests) == 4
-    written = b"".join(path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file())
-    assert KEY.encode() not in written
-    captured = capfd.readouterr()
-    assert KEY not in captured.out + captured.err
-    assert "4 will be sent" in captured.err
+    assert again.metrics["teacher_replies"] == 0
+    assert len(endpoint.requests) == 4
+
+
+def test_how_fast_and_at_what_price_labels_are_bought_makes_nothing_anew(
+    bought: Callable[..., Settings], publish_documents: Any, run: Callable[..., Making], splits: Any
+) -> None:
+    publish_documents(bought(), splits)
+    run("labeled_pairs", bought())
+    price = {"input_per_million": 1.0, "output_per_million": 1.0}
+    changed = bought(requests={"max_in_flight": 2}, price=price, batch={"enabled": True}, api_key_environment="OTHER")
+    assert is_fresh("labeled_pairs", changed)
+    assert not is_fresh("labeled_pairs", bought(model="another"))
+
+
+def test_labels_given_twice_are_compared_and_those_far_apart_are_listed(
+    bought: Callable[..., Settings],
+    publish_documents: Any,
+    run: Callable[..., Making],
+    endpoint: TeacherEndpoint,
+    splits: dict[str, list[CrawlRecord]],
+) -> None:
+    settings = bought(agreement={"share": 0.5, "temperature": 0.9, "seed": 4})
+    publish_documents(settings, splits)
+    making = run("labeled_pairs", settings)
+    out = artifact_dir(settings, making)
+    rows = [json.loads(line) for line in (out / "agreement.jsonl").read_text(encoding="utf-8").splitlines()]
+    seconds = [body for body in endpoint.bodies if body["temperature"] == 0.9]
+    assert 5 <= len(rows) == len(seconds) < 28 == len(endpoint.bodies) - len(seconds)
+    assert all(body["seed"] == 4 for body in seconds)
+    assert making.metrics["agreement_documents"] == len(rows)
+    assert making.metrics["agreement_kappa_technical_terms"] == 1.0  # this teacher never changes its mind
+    assert making.metrics["agreement_documents_to_look_at"] == 0
+    assert making.notes["markdown"].startswith("## Agreement of two labels")
+    assert "second opinions =" in next(c["message"] for c in making.checks if c["name"] == "totals_reconcile")
+    assert {row["first"]["summary"] for row in rows} == {row["second"]["summary"] for row in rows}
+
+
+def test_a_second_teacher_is_compared_with_recorded_labels_and_its_settings_do_not_tune_m2(
+    tmp_path: Path,
+    publish_documents: Any,
+    run: Callable[..., Making],
+    endpoint: TeacherEndpoint,
+    openai_settings: Callable[..., dict[str, Any]],
+    splits: dict[str, list[CrawlRecord]],
+) -> None:
+    agreement = {"share": 1.0, "teacher": "openai", "openai": openai_settings(model="second")}
+    settings = load_settings(
+        "ci",
+        overrides={"store": {"root": str(tmp_path / "store")}, "labeling": {"agreement": agreement}},
+    )
+    publish_documents(settings, splits)
+    making = run("labeled_pairs", settings)
+    assert making.metrics["num_labeled"] == making.metrics["agreement_documents"] == 28
+    assert making.metrics["second_teacher_replies"] == 28
+    assert {body["model"] for body in endpoint.bodies} == {"second"}
+    assert making.metrics["agreement_kappa_technical_terms"] < 0.5  # it is a hash
+    far = [row for row in read_lines(artifact_dir(settings, making) / "agreement.jsonl") if row["to_look_at"]]
+    assert len(far) == making.metrics["agreement_documents_to_look_at"] > 0
+    assert far[0]["url"] in making.notes["markdown"] or len(far) > 20
+    assert not any(name.startswith("price") for name in making.settings["labeling"]["agreement"]["openai"])
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_quote_sends_nothing_and_a_budget_that_is_too_small_refuses_the_run(
+    bought: Callable[..., Settings],
+    publish_documents: Any,
+    run: Callable[..., Making],
+    endpoint: TeacherEndpoint,
+    splits: dict[str, list[CrawlRecord]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    price = {"input_per_million": 1000.0, "output_per_million": 1000.0}
+    limits = {"requests_per_minute": 7, "tokens_per_minute": 1_000_000}
+    settings = bought(price=price, requests=limits)
+    publish_documents(settings, splits)
+    monkeypatch.setenv("SMARTDEVDIGEST_PROFILE", "ci")
+    monkeypatch.setenv("SMARTDEVDIGEST_STORE", settings.store.root)
+    overrides = settings.model_dump(include={"labeling": True, "data": {"label_paths": True}}, mode="json")
+    monkeypatch.setenv("SMARTDEVDIGEST_OVERRIDES", json.dumps(overrides))
+    monkeypatch.delenv("TEACHER_KEY")  # a quote needs none
+    assert main(["label", "--quote"]) == 0
+    counted, quote = capsys.readouterr().out.splitlines()
+    assert counted == "28 documents, 0 with a recorded label"
+    assert "28 will be sent" in quote
+    assert re.search(r"about \d+\.\d\d USD", quote)
+    assert "at least 4.0 minutes at the limits" in quote
+    assert main(["label", "--quote", "--set", "labeling.openai.price.max_cost=3"]) == 2
+    assert "labeling.openai.price.max_cost is 3.00: nothing was sent" in capsys.readouterr().err
+    monkeypatch.setenv("TEACHER_KEY", KEY)
+    with pytest.raises(LabelingError, match="nothing was sent"):
+        run("labeled_pairs", bought(price=price | {"max_cost": 3}))
+    assert endpoint.requests == []
 
 
 COUNTS = LabelCounts(
@@ -176,6 +276,8 @@ COUNTS = LabelCounts(
         (COUNTS, True),
         (replace(COUNTS, num_documents=6), False),
         (replace(COUNTS, num_rejected_lines=0), False),
+        (replace(COUNTS, num_second_opinions=2, num_compared=1, second_opinions_left_out={"teacher_failed": 1}), True),
+        (replace(COUNTS, num_second_opinions=2, num_compared=1), False),
     ],
 )
 def test_totals_reconcile_only_if_nothing_vanished(counts: LabelCounts, passed: bool) -> None:
