@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from smartdevdigest_ops.contracts import Digest
 from smartdevdigest_ops.digesting.answer import Corrections, make_digest
 from smartdevdigest_ops.digesting.errors import DigestingError
-from smartdevdigest_ops.digesting.generate import generate_answers
+from smartdevdigest_ops.digesting.generate import AnswerGenerator, Question
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION, Prompt, PromptError, build_prompt
 from smartdevdigest_ops.digesting.sections import has_code
 from smartdevdigest_ops.digesting.writer import AnswerGuide
@@ -151,9 +151,10 @@ class Digester:
         self.settings = config.digesting
         # A base model with fewer positions than the settings allow would extrapolate beyond what it was trained on.
         positions = getattr(model.config, "max_position_embeddings", config.max_length)
-        self._max_prompt_tokens = min(config.max_length, positions) - self.settings.max_new_tokens
+        self.max_prompt_tokens = min(config.max_length, positions) - self.settings.max_new_tokens
         self._guide = AnswerGuide(tokenizer, model.config.vocab_size, self.settings)
         _ = self._guide.budget, self._guide.digit_ids  # refuse what cannot work before the first document
+        self._generator = AnswerGenerator(model, self._guide)
 
     def digest(
         self, documents: Sequence[Document], *, on_step: Callable[[int], None] | None = None
@@ -190,16 +191,13 @@ class Digester:
                 prompts[index] = self._prompt(documents[index])
             except PromptError as error:
                 failed[index] = str(error)
-        answers = (
-            generate_answers(
-                self.model,
-                self._guide,
-                [prompt.token_ids for prompt in prompts.values()],
-                [has_code(documents[index].content) for index in prompts],
-                on_step=on_step,
-            )
-            if prompts
-            else []
+        answers = self._generator.generate(
+            [
+                Question(prompt.token_ids, has_code(documents[index].content), prompt.num_shared)
+                for index, prompt in prompts.items()
+            ],
+            batch_size=self.settings.batch_size,
+            on_step=on_step,
         )
         seconds = (time.perf_counter() - started) / max(1, len(indices))
         outcomes = {index: DigestOutcome(index, None, None, 0.0, 0, seconds, error=failed[index]) for index in failed}
@@ -221,5 +219,5 @@ class Digester:
             title=document.title,
             content=document.content,
             language=document.language,
-            max_tokens=self._max_prompt_tokens,
+            max_tokens=self.max_prompt_tokens,
         )

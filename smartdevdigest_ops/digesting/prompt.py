@@ -46,6 +46,8 @@ class Prompt:
     covered_characters: int
     """Characters of the content that are in the prompt."""
     total_characters: int
+    num_shared: int
+    """Tokens before the document: the same in every prompt of a language."""
 
     @property
     def covered_share(self) -> float:
@@ -71,7 +73,7 @@ def build_prompt(
             "Raise model.max_length or lower digesting.max_new_tokens."
         )
     data_ids, covered = _fit_document(tokenizer, heading, content, budget)
-    return Prompt([*before, *data_ids, *after], covered, len(content))
+    return Prompt([*before, *data_ids, *after], covered, len(content), len(before))
 
 
 def answer_text(label: Label) -> str:
