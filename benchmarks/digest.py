@@ -1,11 +1,11 @@
-"""Digests by the batch generator beside a plain loop of transformers' `generate`: documents per second, and same answers.
+"""Digests by the batch generator beside a plain loop of transformers' `generate`: documents per second, same answers.
 
     OMP_NUM_THREADS=2 python -m benchmarks.digest --model DIR --documents 32 --loop-every 4 data/sample/drops/*.jsonl
 
 One process, one model in memory, the same prompts, grammar, caps and budget for both:
 
-- `loop`: `model.generate(do_sample=False)` for one document after the other, transformers' own attention and cache, with
-  a LogitsProcessor that lets the same AnswerWriter allow, force and read tokens
+- `loop`: `model.generate(do_sample=False)` for one document after the other, transformers' own attention and cache,
+  with a LogitsProcessor that lets the same AnswerWriter allow, force and read tokens
 - `batch`: `Digester.digest_batch`, all documents at once
 
 `--loop-every K` gives the loop every K-th document by length (its cost per document varies little, and it takes
@@ -25,8 +25,8 @@ from typing import Any
 
 from benchmarks.environment import environment_lines
 from smartdevdigest_ops.contracts import CrawlRecord, Digest
-from smartdevdigest_ops.digesting.answer import make_digest
-from smartdevdigest_ops.digesting.model import Digester, DigestConfig, load_digester
+from smartdevdigest_ops.digesting.answer import compose_digest, read_answer
+from smartdevdigest_ops.digesting.model import DigestConfig, Digester, load_digester
 from smartdevdigest_ops.digesting.prompt import build_prompt
 from smartdevdigest_ops.digesting.sections import has_code
 from smartdevdigest_ops.digesting.writer import AnswerGuide, AnswerWriter
@@ -46,6 +46,7 @@ class GuidedLoop:
         self.attention = attention
 
     def digest(self, document: CrawlRecord) -> Digest:
+        """The document's digest."""
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -69,8 +70,9 @@ class GuidedLoop:
                 logits_processor=LogitsProcessorList([processor(writer, self.guide)]),
                 stopping_criteria=StoppingCriteriaList([criterion(writer)]),
             )
-        digest, _, _ = make_digest(
-            writer.answer(), title=document.title, content=document.content, settings=self.settings, seconds=0.0
+        reading = read_answer(writer.answer(), self.settings)
+        digest, _ = compose_digest(
+            reading, title=document.title, content=document.content, settings=self.settings, seconds=0.0
         )
         return digest
 
@@ -130,6 +132,7 @@ def read_documents(drops: Sequence[Path], count: int, skip: int) -> list[CrawlRe
 
 
 def untimed(digest: Digest | None) -> dict[str, Any] | None:
+    """What two digests are compared by."""
     return digest.model_dump(exclude={"processing_time"}) if digest else None
 
 
@@ -174,9 +177,13 @@ def main() -> None:
     print(f"- {threads} threads, {arguments.dtype}; load average at the end {os.getloadavg()[0]:.2f}\n")
     print("| | documents | s per document | processor s per document | tokens/s |\n|---|---|---|---|---|")
     n, m = len(documents), len(looped)
-    print(f"| batch of {settings.batch_size} | {n} | {batch_wall / n:.2f} | {batch_processor / n:.2f} | {tokens / batch_wall:.0f} |")
     loop_tokens = sum(outcomes[index].num_new_tokens for index in looped)
-    print(f"| loop | {m} | {loop_wall / m:.2f} | {loop_processor / m:.2f} | {loop_tokens / loop_wall:.0f} |\n")
+    for name, count, wall, processor_time, written in (
+        (f"batch of {settings.batch_size}", n, batch_wall, batch_processor, tokens),
+        ("loop", m, loop_wall, loop_processor, loop_tokens),
+    ):
+        print(f"| {name} | {count} | {wall / count:.2f} | {processor_time / count:.2f} | {written / wall:.0f} |")
+    print()
     print(
         f"{loop_wall / m / (batch_wall / n):.2f} times the documents per second "
         f"({loop_processor / m / (batch_processor / n):.2f} times per second of processor time); "

@@ -1,10 +1,10 @@
 """Greedy, grammar-guided generation of many answers at once.
 
-Every step is one forward pass that feeds each row what it has to be fed (`digesting.packed`): a new document its prompt,
-a row that is writing the token it chose last and all tokens that the grammar forces behind it, so that the skeleton of
-the JSON costs no steps of its own. A row that is finished makes room for the next document at once. What all prompts
-begin with (the instruction in its chat template) is computed once and copied. The difficulty digits are read as
-probabilities at their place, not only as the token chosen.
+Every step is one forward pass that feeds each row what it has to be fed (`digesting.packed`): a new document its
+prompt, a row that is writing the token it chose last and all tokens that the grammar forces behind it, so that the
+skeleton of the JSON costs no steps of its own. A row that is finished makes room for the next document at once. What
+all prompts begin with (the instruction in its chat template) is computed once and copied. The difficulty digits are
+read as probabilities at their place, not only as the token chosen.
 
 Shapes: R rows being written, V vocabulary.
 """
@@ -39,6 +39,8 @@ class Question:
     """Whether the answer rates the document's code."""
     num_shared: int = 0
     """Tokens at the beginning that other prompts begin with too."""
+    factors_only: bool = False
+    """The answer ends behind the difficulty factors."""
 
 
 @dataclass
@@ -105,14 +107,14 @@ class AnswerGenerator:
                     on_step(num_written)
         return [results[number] for number in range(len(questions))]
 
-    def _admit(
-        self, waiting: "deque[tuple[int, Question]]", rows: list[_Row], cache: RowCache, num_rows: int
-    ) -> int:
+    def _admit(self, waiting: "deque[tuple[int, Question]]", rows: list[_Row], cache: RowCache, num_rows: int) -> int:
         """Fill free rows with the next questions; returns the tokens of their answers that the grammar forces."""
         num_prompt_tokens = num_forced = 0
         while waiting and len(rows) < num_rows and num_prompt_tokens < _PROMPT_TOKENS_PER_STEP:
             number, question = waiting.popleft()
-            row = _Row(number, AnswerWriter(self._guide, with_code=question.with_code))
+            row = _Row(
+                number, AnswerWriter(self._guide, with_code=question.with_code, factors_only=question.factors_only)
+            )
             shared = tuple(question.token_ids[: question.num_shared])
             if shared:
                 if shared not in self._shared:

@@ -165,9 +165,9 @@ def _attend(
             module, query, key, value, attention_mask, scaling=scaling, sliding_window=sliding_window, **options
         )
         return output
-    num_rows, num_kv_heads = key.shape[:2]
-    query_NKGD = query[0].transpose(0, 1).unflatten(1, (num_kv_heads, -1))
-    groups = query_NKGD.shape[2]
+    num_new, num_kv_heads = query.shape[2], key.shape[1]
+    groups = query.shape[1] // num_kv_heads
+    query_NKGD = query[0].transpose(0, 1).reshape(num_new, num_kv_heads, groups, -1)
     last_N = packed_step.last_N
     attended = query.new_empty(query_NKGD.shape[:3] + value.shape[-1:])
     attended[last_N] = scaled_dot_product_attention(
@@ -184,6 +184,6 @@ def _attend(
             result = scaled_dot_product_attention(
                 queries, key[row : row + 1, :, :end], value[row : row + 1, :, :end], attn_mask=mask, scale=scaling
             )
-            attended[run] = result[0].unflatten(1, (groups, -1)).permute(2, 0, 1, 3)
+            attended[run] = result[0].view(num_kv_heads, groups, count - 1, -1).permute(2, 0, 1, 3)
         first += count
     return attended.flatten(1, 2).unsqueeze(0), None

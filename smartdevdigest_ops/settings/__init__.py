@@ -21,6 +21,7 @@ from smartdevdigest_ops.settings.data import (
 from smartdevdigest_ops.settings.delivery import (
     DigestingSettings,
     EvaluationSettings,
+    FactorWeights,
     QuantizationSettings,
     ReleaseSettings,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "DuplicateSettings",
     "EvaluationSettings",
     "ExecutionSettings",
+    "FactorWeights",
     "LabelingSettings",
     "LoraSettings",
     "M1Settings",
