@@ -7,7 +7,9 @@ then the token accepted. llguidance reads the project's grammar, with its caps o
 space; xgrammar and outlines-core read the JSON Schema of the same caps, xgrammar without white space too. Only the
 library's own calls are timed. A library that refuses a token of an answer is reported with where it stopped.
 
-`--libraries` is where the other two lie: pip install --no-deps --target guidance-libs xgrammar apache-tvm-ffi outlines-core
+`--libraries` is where the other two lie:
+
+    pip install --no-deps --target guidance-libs xgrammar apache-tvm-ffi outlines-core
 """
 
 import argparse
