@@ -1,5 +1,6 @@
 """The label: what a teacher says about a document, and what M2 learns to answer."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +10,17 @@ from smartdevdigest_ops.contracts.document import Language
 
 # Order in which the model writes the factors. Fixed: digits are read at their position.
 FACTOR_NAMES = ("technical_terms", "concept_complexity", "background_knowledge", "code_complexity")
+
+
+def weighted_score(factors: Mapping[str, float | None], weights: Mapping[str, float] | None = None) -> float:
+    """Weighted mean (None: all alike) of the factors that are not null, 1.0-5.0."""
+    pairs = [
+        (value, 1.0 if weights is None else weights[name])
+        for name in FACTOR_NAMES
+        if (value := factors[name]) is not None
+    ]
+    mean = sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
+    return min(5.0, max(1.0, mean))
 
 
 class DifficultyFactors(BaseModel):
@@ -21,10 +33,9 @@ class DifficultyFactors(BaseModel):
     background_knowledge: int = Field(ge=1, le=5, description="What the reader must bring.")
     code_complexity: int | None = Field(ge=1, le=5, description="How hard the code is; null without code.")
 
-    def score(self) -> float:
-        """Mean of the factors that are not null, to one decimal."""
-        values: list[int] = [value for name in FACTOR_NAMES if (value := getattr(self, name)) is not None]
-        return round(sum(values) / len(values), 1)
+    def score(self, weights: Mapping[str, float] | None = None) -> float:
+        """Weighted mean (None: all alike) of the factors that are not null, to one decimal."""
+        return round(weighted_score(self.model_dump(), weights), 1)
 
 
 class Label(BaseModel):

@@ -1,21 +1,28 @@
-"""A model that digests: loaded from a directory that says itself how it is to be asked."""
+"""A model that digests: loaded from a directory that says itself how it is to be asked.
+
+Each document is a question, or several with `digesting.long_documents: map_reduce`, where it is longer than the prompt:
+one per part, then one for the summary of the parts' summaries (`digesting.merge`).
+"""
 
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
 from smartdevdigest_ops.contracts import Digest
-from smartdevdigest_ops.digesting.answer import Corrections, make_digest
-from smartdevdigest_ops.digesting.errors import DigestingError
-from smartdevdigest_ops.digesting.generate import generate_answers
-from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION, Prompt, PromptError, build_prompt
-from smartdevdigest_ops.digesting.sections import has_code
-from smartdevdigest_ops.digesting.writer import AnswerGuide
+from smartdevdigest_ops.contracts.label import weighted_score
+from smartdevdigest_ops.digesting.answer import Corrections, Reading, compose_digest, expected_digits, read_answer
+from smartdevdigest_ops.digesting.calibration import DifficultyCalibration, read_calibration
+from smartdevdigest_ops.digesting.errors import DigestingError, GenerationError
+from smartdevdigest_ops.digesting.generate import AnswerGenerator, Question
+from smartdevdigest_ops.digesting.merge import merge_factors, merge_readings, summaries_as_document
+from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION, Prompt, PromptError, build_part_prompts, build_prompt
+from smartdevdigest_ops.digesting.writer import Answer, AnswerGuide
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
 from smartdevdigest_ops.quantization.load import load_for_inference
 from smartdevdigest_ops.settings import DigestingSettings, Settings
@@ -26,8 +33,9 @@ if TYPE_CHECKING:
 DIGEST_CONFIG = "digest_config.json"
 # Of a model that came without a digest_config.json.
 _DEFAULT_MAX_LENGTH = 1024
-# Documents are sorted by length within so many batches: enough to keep padding low, without reading all of them first.
-_BATCHES_PER_WINDOW = 16
+# Documents digested together, as a multiple of those written at a time: a row that is finished goes on with the next
+# document, and only towards the end of them rows stand idle.
+_BATCHES_TOGETHER = 4
 
 
 class Document(Protocol):
@@ -54,15 +62,17 @@ class DigestOutcome:
     """Place of the document in the sequence that was given."""
     digest: Digest | None
     raw_answer: dict[str, Any] | None
-    """The JSON object as the model wrote it, with the likeliest digits."""
+    """The JSON object as the model wrote it, with the likeliest digits; of parts, the summary's."""
     covered_share: float
-    """Share of the content that the prompt holds."""
+    """Share of the content that the prompts hold."""
     num_new_tokens: int
     seconds: float
     """This document's part of its batch's wall time: documents of a batch are not timed apart, so an equal one."""
     corrections: Corrections = field(default_factory=Corrections)
     error: str | None = None
     """Why there is no digest."""
+    num_parts: int = 1
+    """Parts that the document was read in."""
 
     @property
     def valid(self) -> bool:
@@ -76,6 +86,8 @@ class DigestConfig:
 
     max_length: int
     digesting: DigestingSettings
+    calibration: DifficultyCalibration = field(default_factory=DifficultyCalibration)
+    """What becomes of a difficulty score."""
 
 
 def write_digest_config(out: Path, settings: Settings) -> None:
@@ -100,7 +112,8 @@ def read_digest_config(model_dir: Path) -> DigestConfig:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         version = config["prompt_version"]
-        read = DigestConfig(int(config["max_length"]), DigestingSettings.model_validate(config["digesting"]))
+        settings = DigestingSettings.model_validate(config["digesting"])
+        read = DigestConfig(int(config["max_length"]), settings, read_calibration(model_dir))
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise DigestingError(
             f"{path} cannot be used ({error}), so nobody knows how this model is to be asked. Copy the whole model "
@@ -149,11 +162,13 @@ class Digester:
         self.model = model
         self.tokenizer = tokenizer
         self.settings = config.digesting
+        self.calibration = config.calibration
         # A base model with fewer positions than the settings allow would extrapolate beyond what it was trained on.
         positions = getattr(model.config, "max_position_embeddings", config.max_length)
-        self._max_prompt_tokens = min(config.max_length, positions) - self.settings.max_new_tokens
+        self.max_prompt_tokens = min(config.max_length, positions) - self.settings.max_new_tokens
         self._guide = AnswerGuide(tokenizer, model.config.vocab_size, self.settings)
         _ = self._guide.budget, self._guide.digit_ids  # refuse what cannot work before the first document
+        self._generator = AnswerGenerator(model, self._guide)
 
     def digest(
         self, documents: Sequence[Document], *, on_step: Callable[[int], None] | None = None
@@ -169,57 +184,148 @@ class Digester:
                 following += 1
 
     def plan_batches(self, documents: Sequence[Document]) -> list[list[int]]:
-        """Indices of the documents by batch: of like length, the same for the same documents."""
-        size = self.settings.batch_size
-        batches = []
-        for start in range(0, len(documents), window := size * _BATCHES_PER_WINDOW):
-            end = min(start + window, len(documents))
-            by_length = sorted(range(start, end), key=lambda index: len(documents[index].content.encode()))
-            batches += [by_length[first : first + size] for first in range(0, len(by_length), size)]
-        return batches
+        """Indices of documents that follow each other, by what is digested together, of like length beside each other.
+
+        The same for the same documents: which rows share a step moves the last bits of their logits.
+        """
+        size = self.settings.batch_size * _BATCHES_TOGETHER
+        windows = [range(start, min(start + size, len(documents))) for start in range(0, len(documents), size)]
+        return [sorted(window, key=lambda index: len(documents[index].content.encode())) for window in windows]
 
     def digest_batch(
         self, documents: Sequence[Document], indices: Sequence[int], *, on_step: Callable[[int], None] | None = None
     ) -> list[DigestOutcome]:
-        """Outcomes of the documents at `indices`, which share every forward pass; in the order of `indices`."""
+        """Outcomes of the documents at `indices`, any number of them; in the order of `indices`."""
         started = time.perf_counter()
-        prompts: dict[int, Prompt] = {}
-        failed: dict[int, str] = {}
-        for index in indices:
-            try:
-                prompts[index] = self._prompt(documents[index])
-            except PromptError as error:
-                failed[index] = str(error)
-        answers = (
-            generate_answers(
-                self.model,
-                self._guide,
-                [prompt.token_ids for prompt in prompts.values()],
-                [has_code(documents[index].content) for index in prompts],
-                on_step=on_step,
-            )
-            if prompts
-            else []
-        )
+        asked, failed = self._ask(documents, indices, on_step=on_step)
+        readings = {index: [read_answer(answer, self.settings) for answer in asked[index].answers] for index in asked}
+        self._ask_for_summaries(documents, asked, readings, failed, on_step)
         seconds = (time.perf_counter() - started) / max(1, len(indices))
         outcomes = {index: DigestOutcome(index, None, None, 0.0, 0, seconds, error=failed[index]) for index in failed}
-        for (index, prompt), answer in zip(prompts.items(), answers, strict=True):
-            document = documents[index]
-            digest, raw, corrections = make_digest(
-                answer, title=document.title, content=document.content, settings=self.settings, seconds=seconds
+        for index in asked.keys() - failed.keys():
+            document, (prompts, answers) = documents[index], (asked[index].prompts, asked[index].answers)
+            reading = readings[index][0]
+            if len(prompts) > 1:
+                characters = [prompt.covered_characters for prompt in prompts]
+                *parts, summary = readings[index]
+                reading = merge_readings(parts, characters, summary, self.settings)
+            digest, corrections = compose_digest(
+                reading,
+                title=document.title,
+                content=document.content,
+                settings=self.settings,
+                seconds=seconds,
+                calibrate=partial(self.calibration.apply, language=document.language),
             )
             outcomes[index] = DigestOutcome(
-                index, digest, raw, prompt.covered_share, answer.num_new_tokens, seconds, corrections
+                index,
+                digest,
+                json.loads(answers[-1].text),
+                asked[index].covered_share,
+                sum(answer.num_new_tokens for answer in answers),
+                seconds,
+                corrections,
+                num_parts=len(prompts),
             )
         return [outcomes[index] for index in indices]
 
-    def _prompt(self, document: Document) -> Prompt:
+    def read_difficulty(self, documents: Sequence[Document], indices: Sequence[int]) -> dict[int, float]:
+        """Index -> difficulty before calibration of each document that could be read; generation ends behind it."""
+        asked, _ = self._ask(documents, indices, factors_only=True)
+        weights = self.settings.factor_weights.model_dump()
+        scores = {}
+        for index, read in asked.items():
+            factors = [expected_digits(answer) for answer in read.answers]
+            merged = merge_factors(factors, [prompt.covered_characters for prompt in read.prompts])
+            scores[index] = weighted_score(merged, weights)
+        return scores
+
+    def _ask(
+        self,
+        documents: Sequence[Document],
+        indices: Sequence[int],
+        *,
+        on_step: Callable[[int], None] | None = None,
+        factors_only: bool = False,
+    ) -> tuple[dict[int, "_Asked"], dict[int, str]]:
+        """What was asked and answered per document, a question per part, and why some have no answer."""
+        prompts: dict[int, list[Prompt]] = {}
+        failed: dict[int, str] = {}
+        for index in indices:
+            try:
+                prompts[index] = self._prompts(documents[index])
+            except PromptError as error:
+                failed[index] = str(error)
+        questions = [
+            Question(prompt.token_ids, prompt.shows_code, prompt.num_shared, factors_only)
+            for of_document in prompts.values()
+            for prompt in of_document
+        ]
+        answers = iter(self._generator.generate(questions, batch_size=self.settings.batch_size, on_step=on_step))
+        asked = {}
+        for index, of_document in prompts.items():
+            given = [next(answers) for _ in of_document]
+            errors = [answer for answer in given if isinstance(answer, GenerationError)]
+            if errors:
+                failed[index] = str(errors[0])
+            else:
+                asked[index] = _Asked(of_document, [answer for answer in given if isinstance(answer, Answer)])
+        return asked, failed
+
+    def _ask_for_summaries(
+        self,
+        documents: Sequence[Document],
+        asked: dict[int, "_Asked"],
+        readings: dict[int, list[Reading]],
+        failed: dict[int, str],
+        on_step: Callable[[int], None] | None,
+    ) -> None:
+        """Append to the documents in parts the answer about, and the reading of, their parts' summaries."""
+        in_parts = [index for index in asked if len(asked[index].prompts) > 1]
+        prompts = [
+            build_prompt(
+                self.tokenizer,
+                title=documents[index].title,
+                content=summaries_as_document(readings[index]),
+                language=documents[index].language,
+                max_tokens=self.max_prompt_tokens,
+            )
+            for index in in_parts
+        ]
+        questions = [Question(prompt.token_ids, False, prompt.num_shared) for prompt in prompts]
+        answers = self._generator.generate(questions, batch_size=self.settings.batch_size, on_step=on_step)
+        for index, answer in zip(in_parts, answers, strict=True):
+            if isinstance(answer, GenerationError):
+                failed[index] = str(answer)
+            else:
+                asked[index].answers.append(answer)
+                readings[index].append(read_answer(answer, self.settings))
+
+    def _prompts(self, document: Document) -> list[Prompt]:
         if not document.content.strip():
             raise PromptError("The document's content is blank: there is nothing to digest.")
-        return build_prompt(
+        build = (
+            partial(build_part_prompts, max_parts=self.settings.max_parts)
+            if self.settings.long_documents == "map_reduce"
+            else lambda *of, **given: [build_prompt(*of, **given)]
+        )
+        return build(
             self.tokenizer,
             title=document.title,
             content=document.content,
             language=document.language,
-            max_tokens=self._max_prompt_tokens,
+            max_tokens=self.max_prompt_tokens,
         )
+
+
+@dataclass
+class _Asked:
+    """The questions about one document, and their answers."""
+
+    prompts: list[Prompt]
+    answers: list[Answer]
+
+    @property
+    def covered_share(self) -> float:
+        """Share of the content that the prompts hold."""
+        return sum(prompt.covered_characters for prompt in self.prompts) / self.prompts[0].total_characters

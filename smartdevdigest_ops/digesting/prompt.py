@@ -6,12 +6,19 @@ the assistant. A document that is too long is cut where a reader would stop (`di
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.contracts.label import Label
-from smartdevdigest_ops.digesting.sections import cut_at_block, cut_inside_block
+from smartdevdigest_ops.digesting.sections import (
+    MIN_BLOCK_SHARE,
+    Part,
+    cut_at_block,
+    cut_inside_block,
+    has_code,
+    next_part,
+)
 from smartdevdigest_ops.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,8 +38,6 @@ _DOCUMENT = "\ue000document\ue000"  # private-use characters: stands for the doc
 _MAX_TITLE_CHARACTERS = 200
 # No tokenizer in use packs more characters into a token; bounds the work on a document of many megabytes.
 _MAX_CHARACTERS_PER_TOKEN = 32
-# Whole blocks are worth this much of the room: one long paragraph behind a short one is cut rather than left out.
-_MIN_BLOCK_SHARE = 0.5
 
 
 class PromptError(UserError):
@@ -47,6 +52,10 @@ class Prompt:
     covered_characters: int
     """Characters of the content that are in the prompt."""
     total_characters: int
+    num_shared: int
+    """Tokens before the document: the same in every prompt of a language."""
+    shows_code: bool
+    """Whether the document (of parts: the part) has a fenced code block."""
 
     @property
     def covered_share(self) -> float:
@@ -57,23 +66,46 @@ class Prompt:
 def build_prompt(
     tokenizer: "PreTrainedTokenizerBase", *, title: str | None, content: str, language: str, max_tokens: int
 ) -> Prompt:
-    """Prompt of one document, at most `max_tokens` long; the answer follows directly behind it.
+    """Prompt of one document, cut to `max_tokens` tokens; the answer follows directly behind it.
 
     Raises:
         PromptError: `max_tokens` leaves no room for the document, or the chat template drops the user's message.
     """
-    instruction = _INSTRUCTION.format(language=_LANGUAGE_NAMES.get(language, "the document's language"))
-    before, after = frame_data(tokenizer, instruction)
-    heading = f"# {' '.join(title.split())[:_MAX_TITLE_CHARACTERS]}\n\n" if title and title.strip() else ""
-    budget = max_tokens - len(before) - len(after)
-    if budget - len(encode_data(tokenizer, heading)) < 1:
-        raise PromptError(
-            f"The prompt may have {max_tokens} tokens, of which the instruction, the chat template and the title take "
-            f"{max_tokens - budget + len(encode_data(tokenizer, heading))}: nothing is left for the document. "
-            "Raise model.max_length or lower digesting.max_new_tokens."
-        )
-    data_ids, covered = _fit_document(tokenizer, heading, content, budget)
-    return Prompt([*before, *data_ids, *after], covered, len(content))
+    frame = _Frame.of(tokenizer, title, language, max_tokens)
+    data_ids, part = _fit(tokenizer, frame, content, _head)
+    return frame.prompt(data_ids, part.covered, len(content), shows_code=has_code(content))
+
+
+def build_part_prompts(
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    title: str | None,
+    content: str,
+    language: str,
+    max_tokens: int,
+    max_parts: int,
+) -> list[Prompt]:
+    """Prompts of at most `max_parts` parts, in order, that together hold the document or its beginning.
+
+    Each is at most `max_tokens` long and says the title; `sections.next_part` says where parts end. A document that
+    fits is one part.
+
+    Raises:
+        PromptError: as `build_prompt`.
+    """
+    frame = _Frame.of(tokenizer, title, language, max_tokens)
+    prompts: list[Prompt] = []
+    rest = content
+    while len(prompts) < max_parts and (rest.strip() or not prompts):
+        data_ids, part = _fit(tokenizer, frame, rest, next_part)
+        if part.text.strip():
+            prompts.append(frame.prompt(data_ids, part.covered, len(content), shows_code=has_code(part.text)))
+        elif part.resume == 0:  # not one word of it fits
+            break
+        rest = rest[part.resume :]
+    if prompts:
+        return prompts
+    return [frame.prompt(encode_data(tokenizer, frame.heading.rstrip()), 0, len(content), shows_code=False)]
 
 
 def answer_text(label: Label) -> str:
@@ -81,35 +113,76 @@ def answer_text(label: Label) -> str:
     return json.dumps(label.answer(), ensure_ascii=False, separators=(",", ":"))
 
 
-def _fit_document(
-    tokenizer: "PreTrainedTokenizerBase", heading: str, content: str, budget: int
-) -> tuple[list[int], int]:
-    """Token ids of heading and content, cut to `budget` tokens, and the characters of content that are in them."""
+@dataclass(frozen=True)
+class _Frame:
+    """What stands around a document in its prompt."""
+
+    before: list[int]
+    after: list[int]
+    heading: str
+    budget: int
+    """Tokens that are left for heading and content."""
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase", title: str | None, language: str, max_tokens: int) -> "_Frame":
+        before, after = _around_document(tokenizer, language)
+        heading = f"# {' '.join(title.split())[:_MAX_TITLE_CHARACTERS]}\n\n" if title and title.strip() else ""
+        budget = max_tokens - len(before) - len(after)
+        num_heading_tokens = len(encode_data(tokenizer, heading))
+        if budget - num_heading_tokens < 1:
+            raise PromptError(
+                f"The prompt may have {max_tokens} tokens, of which the instruction, the chat template and the title "
+                f"take {max_tokens - budget + num_heading_tokens}: nothing is left for the document. "
+                "Raise model.max_length or lower digesting.max_new_tokens."
+            )
+        return cls(before, after, heading, budget)
+
+    def prompt(self, data_ids: list[int], covered: int, total: int, *, shows_code: bool) -> Prompt:
+        return Prompt([*self.before, *data_ids, *self.after], covered, total, len(self.before), shows_code)
+
+
+def _fit(
+    tokenizer: "PreTrainedTokenizerBase", frame: _Frame, content: str, cut: Callable[[str, int], Part]
+) -> tuple[list[int], Part]:
+    """Token ids of heading and as much of the content as `cut` makes fit, and what that is."""
+    heading, budget = frame.heading, frame.budget
     window = content[: budget * _MAX_CHARACTERS_PER_TOKEN]
     encoded = tokenizer(
         heading + window, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
     )
     if len(encoded["input_ids"]) <= budget and len(window) == len(content):
-        return encoded["input_ids"], len(content)
+        return encoded["input_ids"], Part(content, len(content), len(content))
     offsets: list[tuple[int, int]] = encoded["offset_mapping"]
-    reachable = content[: len(window) + 1]
     # A cut ends a token early and may close a fence, which can cost tokens: try again a little shorter.
     for allowed in range(min(budget, len(offsets)), 0, -1):
-        limit = max(0, offsets[allowed - 1][1] - len(heading))
-        covered = cut_at_block(reachable, limit)
-        text = content[:covered]
-        if covered < limit * _MIN_BLOCK_SHARE:
-            text, covered = cut_inside_block(reachable, limit)
-        ids = encode_data(tokenizer, heading + text.rstrip())
+        part = cut(content, max(0, offsets[allowed - 1][1] - len(heading)))
+        ids = encode_data(tokenizer, heading + part.text.rstrip())
         if len(ids) <= budget:
-            return ids, covered
-    return encode_data(tokenizer, heading.rstrip()), 0
+            return ids, part
+    return encode_data(tokenizer, heading.rstrip()), Part("", 0, 0)
+
+
+def _head(content: str, limit: int) -> Part:
+    """The beginning of a document, up to the last whole block if that is half of `limit`."""
+    # All that a cut at `limit` depends on; a document of many megabytes is not read to its end.
+    reachable = content[: limit + 1]
+    covered = cut_at_block(reachable, limit)
+    text = content[:covered]
+    if covered < limit * MIN_BLOCK_SHARE:
+        text, covered = cut_inside_block(reachable, limit)
+    return Part(text, covered, covered)
 
 
 def encode_data(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Token ids of text that must not contain special tokens, whatever it says."""
     ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return ids
+
+
+def _around_document(tokenizer: "PreTrainedTokenizerBase", language: str) -> tuple[list[int], list[int]]:
+    """Token ids before and after the document."""
+    instruction = _INSTRUCTION.format(language=_LANGUAGE_NAMES.get(language, "the document's language"))
+    return frame_data(tokenizer, instruction)
 
 
 def frame_data(

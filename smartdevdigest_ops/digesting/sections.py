@@ -13,6 +13,8 @@ BlockKind = Literal["heading", "paragraph", "code"]
 
 _FENCE = re.compile(r" {0,3}(?P<mark>`{3,}|~{3,})(?P<info>[^\n]*)")
 _HEADING = re.compile(r" {0,3}#{1,6}(\s|$)")
+# Whole blocks are worth this much of the room: one long paragraph behind a short one is cut rather than left out.
+MIN_BLOCK_SHARE = 0.5
 # A sentence ends at . ! ? or their full-width forms, with closing quotes or brackets, before white space.
 SENTENCE_END = re.compile(r"[.!?。！？][\"'”’)\]]*(?=\s|$)")
 
@@ -107,3 +109,42 @@ def cut_inside_block(content: str, limit: int) -> tuple[str, int]:
         end = head.rfind(" ", floor)
     end = end if end > floor else limit
     return head[:end], end
+
+
+@dataclass(frozen=True)
+class Part:
+    """The next part of a document: its text, and where it and the part after it begin."""
+
+    text: str
+    covered: int
+    """Characters of the document that the text stands for."""
+    resume: int
+    """Where the next part begins; beyond `covered` where the rest of a code block is left out."""
+
+
+def next_part(content: str, limit: int) -> Part:
+    """The longest part of at most `limit` characters from the beginning that ends well.
+
+    Before the last heading, else behind the last whole block, if half of `limit` is reached by then. A code block that
+    would fit into a part is not begun in this one. One that fits into none is cut behind a line, the fence is closed,
+    and the rest of it is left out: no part begins inside a fence.
+    """
+    if len(content) <= limit:
+        return Part(content, len(content), len(content))
+    heading, crossing = 0, None
+    for block in _walk_blocks(content):
+        if block.kind == "heading" and block.start <= limit:
+            heading = block.start
+        if block.end > limit:
+            crossing = block
+            break
+    for end in (heading, cut_at_block(content[: limit + 1], limit)):
+        if end >= limit * MIN_BLOCK_SHARE and end > 0:
+            return Part(content[:end], end, end)
+    if crossing is not None and crossing.kind == "code" and crossing.start < limit:
+        before = content[: crossing.start]
+        if before.strip() and crossing.end - crossing.start <= limit:
+            return Part(before, crossing.start, crossing.start)
+        return Part(*cut_inside_block(content[: limit + 1], limit), crossing.end)
+    text, covered = cut_inside_block(content[: limit + 1], limit)
+    return Part(text, covered, covered)

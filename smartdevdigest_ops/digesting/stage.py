@@ -1,6 +1,6 @@
 """The stage `digests`: one digest per document of a drop, by the released model.
 
-    digests.jsonl     {"url", "digest"} per line, in the corpus' order of documents
+    digests.jsonl     {"url", "digest", "covered_share"} per line, in the corpus' order of documents
     digests.parquet   the same, flat, with what was left out of each answer
 
 Finished batches are kept in the scratch directory: a killed making goes on where it stopped, in the same batches, since
@@ -132,7 +132,11 @@ def _write_jsonl(path: Path, documents: Sequence[CorpusDocument], outcomes: Sequ
     with path.open("w", encoding="utf-8") as stream:
         for document, outcome in zip(documents, outcomes, strict=True):
             if outcome.digest is not None:
-                line = {"url": document.url, "digest": outcome.digest.model_dump(mode="json")}
+                line = {
+                    "url": document.url,
+                    "digest": outcome.digest.model_dump(mode="json"),
+                    "covered_share": round(outcome.covered_share, 4),
+                }
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
@@ -151,7 +155,7 @@ def _write_parquet(path: Path, documents: Sequence[CorpusDocument], outcomes: Se
             ("technical_terms", pa.list_(term)),
             ("processing_time", pa.float64()),
             ("covered_share", pa.float64()),
-            *((name, pa.int64()) for name in ("num_new_tokens", *Corrections.__dataclass_fields__)),
+            *((name, pa.int64()) for name in ("num_parts", "num_new_tokens", *Corrections.__dataclass_fields__)),
         ]
     )
     rows = []
@@ -163,7 +167,7 @@ def _write_parquet(path: Path, documents: Sequence[CorpusDocument], outcomes: Se
                 {"document_id": document.document_id, "url": document.url, "language": document.language}
                 | digest
                 | {f"difficulty_{name}": value for name, value in difficulty.items()}
-                | {"covered_share": outcome.covered_share, "num_new_tokens": outcome.num_new_tokens}
+                | {name: getattr(outcome, name) for name in ("covered_share", "num_parts", "num_new_tokens")}
                 | asdict(outcome.corrections)
             )
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd")
@@ -234,7 +238,7 @@ def check_summary_language(documents: Sequence[CorpusDocument], outcomes: Sequen
 STAGE = Stage(
     name="digests",
     make=make_digests,
-    code_version=f"1.{PROMPT_VERSION}",
+    code_version=f"2.{PROMPT_VERSION}",
     inputs=("cleaned_corpus", "release"),
     input_files={"cleaned_corpus": "decisions/{partition}.parquet"},
     checks=(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.contracts.label import FACTOR_NAMES
 from smartdevdigest_ops.digesting.errors import DigestingError, GenerationError
-from smartdevdigest_ops.digesting.grammar import AnswerBudget, answer_grammar, plan_budget
+from smartdevdigest_ops.digesting.grammar import FIELDS, AnswerBudget, answer_grammar, plan_budget
 from smartdevdigest_ops.digesting.tracker import AnswerTracker
 from smartdevdigest_ops.settings import AnswerSettings
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # A string that says again what its last characters said is closed: greedy decoding of a small model never leaves a
 # loop. Only prose is long enough to loop; a label's summary never repeated 24 characters (80 sample labels).
 LOOP_CHARACTERS = 24
+_BEHIND_FACTORS = FIELDS[FIELDS.index("difficulty_factors") + 1]
 
 
 class AnswerGuide:
@@ -79,7 +80,7 @@ class Answer:
     """A finished answer."""
 
     text: str
-    """Compact JSON of the grammar."""
+    """Compact JSON of the grammar; up to the difficulty factors if no more was asked for."""
     factor_digits: dict[str, list[float]]
     """Factor -> probabilities of the digits 1-5 at its place; a factor that is null is absent."""
     cut_fields: tuple[str, ...]
@@ -90,9 +91,10 @@ class Answer:
 class AnswerWriter:
     """The state of one answer of a batch. Ask `forced_token` first, then choose among `fill_mask`, then `accept`."""
 
-    def __init__(self, guide: AnswerGuide, *, with_code: bool) -> None:
+    def __init__(self, guide: AnswerGuide, *, with_code: bool, factors_only: bool = False) -> None:
         self._guide = guide
         self._with_code = with_code
+        self._factors_only = factors_only
         self._matcher = guide.matcher(with_code=with_code)
         self._tracker = AnswerTracker()
         self._queue: deque[int] = deque()
@@ -102,8 +104,8 @@ class AnswerWriter:
 
     @property
     def complete(self) -> bool:
-        """Whether the object is closed."""
-        return self._tracker.complete
+        """Whether the object is closed, or with `factors_only` its difficulty factors are written."""
+        return self._tracker.complete or (self._factors_only and self._tracker.field == _BEHIND_FACTORS)
 
     @property
     def at_digit(self) -> bool:

@@ -89,12 +89,17 @@ class Baseline:
     vectorizers: dict[str, "TfidfVectorizer"] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, documents: Sequence[Mapping[str, Any]], labels: Sequence[Label]) -> "Baseline":
+    def fit(
+        cls,
+        documents: Sequence[Mapping[str, Any]],
+        labels: Sequence[Label],
+        factor_weights: Mapping[str, float] | None = None,
+    ) -> "Baseline":
         """Baseline of train rows (`language`, `title`, `content`) and train labels; either may be empty."""
         fitted = cls()
         for language in sorted({label.language for label in labels}):
             of_language = [label for label in labels if label.language == language]
-            scores = [label.difficulty_factors.score() for label in of_language]
+            scores = [label.difficulty_factors.score(factor_weights) for label in of_language]
             fitted.difficulty[language] = round(statistics.median(scores), 1)
             fitted.num_keywords[language] = round(statistics.median(len(label.keywords) for label in of_language))
         for language in sorted({row["language"] for row in documents}):

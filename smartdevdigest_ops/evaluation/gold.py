@@ -50,12 +50,14 @@ class TestDocument:
     gold: Gold
 
 
-def gold_of_label(label: Label) -> Gold:
-    """Gold that a teacher's label gives."""
-    return Gold(label.summary, tuple(label.keywords), label.difficulty_factors.score())
+def gold_of_label(label: Label, factor_weights: Mapping[str, float] | None = None) -> Gold:
+    """Gold that a teacher's label gives; its difficulty factors are weighed as the digests' are."""
+    return Gold(label.summary, tuple(label.keywords), label.difficulty_factors.score(factor_weights))
 
 
-def choose_documents(rows: Sequence[Mapping[str, Any]], max_documents: int) -> list[TestDocument]:
+def choose_documents(
+    rows: Sequence[Mapping[str, Any]], max_documents: int, factor_weights: Mapping[str, float] | None = None
+) -> list[TestDocument]:
     """At most `max_documents` rows of labeled_pairs, half per language, the lowest URL hashes first.
 
     A hash draws alike on every machine, and a document once drawn stays so as the corpus grows around it.
@@ -77,7 +79,7 @@ def choose_documents(rows: Sequence[Mapping[str, Any]], max_documents: int) -> l
     return [
         TestDocument(
             row["url"], row["language"], row["title"], row["content"],
-            gold_of_label(Label.model_validate_json(row["label"])),
+            gold_of_label(Label.model_validate_json(row["label"]), factor_weights),
         )
         for row in chosen
     ]  # fmt: skip

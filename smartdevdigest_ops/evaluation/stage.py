@@ -38,7 +38,8 @@ def make(context: StageContext) -> StageReport:
     """Digest the test documents with every system, measure, and write the report."""
     settings = context.settings
     pairs, corpus = context.input("labeled_pairs").path, context.input("corpus_snapshot").path
-    documents = choose_documents(read_split(pairs, "test"), settings.evaluation.max_documents)
+    weights = settings.digesting.factor_weights.model_dump()
+    documents = choose_documents(read_split(pairs, "test"), settings.evaluation.max_documents, weights)
     train_pairs, train_rows = read_split(pairs, "train"), read_split(corpus, "train")
     context.log(f"evaluating on {len(documents)} test documents")
     answers = _answers(context, documents, train_rows, train_pairs)
@@ -74,7 +75,8 @@ def _answers(
         base = with_settings_of(candidate, context.input("base_model").path, linked)
         answers[UNTUNED_BASE] = _generate(context, UNTUNED_BASE, base, documents)
     labels = [Label.model_validate_json(row["label"]) for row in train_pairs]
-    return answers | {LEAD3: baseline_answers(Baseline.fit(train_rows, labels), documents)}
+    weights = context.settings.digesting.factor_weights.model_dump()
+    return answers | {LEAD3: baseline_answers(Baseline.fit(train_rows, labels, weights), documents)}
 
 
 def _generate(context: StageContext, system: str, model_dir: Path, documents: Sequence[TestDocument]) -> list[Answer]:
@@ -204,9 +206,9 @@ def _markdown(report: Report) -> str:
 STAGE = Stage(
     name="evaluation_report",
     make=make,
-    code_version=f"1.{PROMPT_VERSION}",
+    code_version=f"2.{PROMPT_VERSION}",
     inputs=("base_model", "m1_checkpoint", "quantized_model", "labeled_pairs", "corpus_snapshot"),
-    settings=("evaluation", "model.max_length", "seed"),
+    settings=("evaluation", "digesting.factor_weights", "model.max_length", "seed"),
     checks=(
         Check("candidate_outputs_are_valid", "Every answer of the candidate is a valid digest."),
         Check("every_metric_has_an_interval", "No figure is reported without its bounds."),

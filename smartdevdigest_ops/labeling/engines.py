@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from smartdevdigest_ops.digesting.answer import whole_items, whole_prose
-from smartdevdigest_ops.digesting.generate import generate_answers
+from smartdevdigest_ops.digesting.errors import GenerationError
+from smartdevdigest_ops.digesting.generate import AnswerGenerator, Question
 from smartdevdigest_ops.digesting.grammar import FILLER, answer_grammar
 from smartdevdigest_ops.digesting.sampling import Sampler
 from smartdevdigest_ops.digesting.writer import Answer, AnswerGuide
@@ -84,19 +85,23 @@ class TransformersEngine:
         self.tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True)
         self._model = load_for_inference(snapshot, device=device, dtype=choose_dtype(model.precision, device))
         self.max_length = _max_length(settings, self._model.config)
-        self._guide = AnswerGuide(self.tokenizer, self._model.config.vocab_size, settings.answers)
+        guide = AnswerGuide(self.tokenizer, self._model.config.vocab_size, settings.answers)
+        self._generator = AnswerGenerator(self._model, guide)
 
     def answer(self, asks: Sequence[Ask]) -> list[tuple[str, int]]:
         """Text and number of tokens of each answer, in order; all asks share their forward passes."""
-        drawn = any(ask.temperature > 0 for ask in asks)
-        answers = generate_answers(
-            self._model,
-            self._guide,
-            [ask.token_ids for ask in asks],
-            [ask.with_code for ask in asks],
-            samplers=[Sampler(ask.temperature, ask.seed) for ask in asks] if drawn else None,
-        )
-        return [(whole_answer(answer, self._caps), answer.num_new_tokens) for answer in answers]
+        questions = [
+            Question(
+                ask.token_ids, ask.with_code, sampler=Sampler(ask.temperature, ask.seed) if ask.temperature else None
+            )
+            for ask in asks
+        ]
+        texts = []
+        for answer in self._generator.generate(questions, batch_size=len(questions)):
+            if isinstance(answer, GenerationError):
+                raise answer
+            texts.append((whole_answer(answer, self._caps), answer.num_new_tokens))
+        return texts
 
 
 class VllmEngine:

@@ -75,6 +75,7 @@ def make_quantized_model(context: StageContext) -> StageReport:
     del model
     model = load_for_inference(context.out, device=device, dtype=dtype)
     after = _read(model, tokenizer, texts, context) if settings.model.use_gptq else before
+    metrics |= _calibrate_difficulty(context, model, tokenizer)
     probe = texts.prompts[0] if texts.prompts else tokenizer("def main():")["input_ids"]
     sizes = measure_tensors(merged, context.out)
     checks = (
@@ -118,6 +119,30 @@ def _write_digest_config(context: StageContext) -> None:
     from smartdevdigest_ops.digesting.model import write_digest_config  # noqa: PLC0415 - loads with the tokenizer
 
     write_digest_config(context.out, context.settings)
+
+
+def _calibrate_difficulty(
+    context: StageContext, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
+) -> dict[str, float]:
+    """Write the calibration of the difficulty score, fitted on the validation split; metrics of it."""
+    # These load with the tokenizer.
+    from smartdevdigest_ops.digesting.calibrate import calibrate_difficulty, choose_labelled  # noqa: PLC0415
+    from smartdevdigest_ops.digesting.calibration import write_calibration  # noqa: PLC0415
+    from smartdevdigest_ops.digesting.model import Digester, read_digest_config  # noqa: PLC0415
+
+    settings = context.settings.digesting
+    rows = read_split(context.input("labeled_pairs").path, "valid")
+    documents = choose_labelled(rows, settings.calibration_documents, settings.factor_weights.model_dump())
+    digester = Digester(model, tokenizer, read_digest_config(context.out))
+    calibration = calibrate_difficulty(digester, documents, journal=context.scratch / "difficulty.jsonl")
+    write_calibration(context.out, calibration)
+    metrics: dict[str, float] = {}
+    for language, found in calibration.languages.items():
+        context.log(f"difficulty, {language}: {found.method}; {found.reason}")
+        metrics[f"num_difficulty_documents_{language}"] = found.num_documents
+        metrics[f"difficulty_mae_{language}_uncalibrated"] = found.mae_identity
+        metrics[f"difficulty_mae_{language}_calibrated"] = found.mae
+    return metrics
 
 
 def _merge_once(context: StageContext, merged: Path, device: str, metrics: dict[str, float]) -> MergeReport:
@@ -200,7 +225,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 STAGE = Stage(
     name="quantized_model",
     make=make_quantized_model,
-    code_version=f"1.{PROMPT_VERSION}",
+    code_version=f"2.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "m2_adapter", "labeled_pairs", "corpus_snapshot"),
     settings=("quantization", "model.use_gptq", "model.max_length", "model.precision", "digesting", "seed"),
     checks=CHECKS,

@@ -5,13 +5,15 @@ the grammar is missing: no deadline per field (an answer that does not end withi
 document), no end of loops, and a batch that nobody waits for any more is digested to its end.
 """
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from smartdevdigest_ops.digesting.answer import make_digest
+from smartdevdigest_ops.digesting.answer import compose_digest, read_answer
 from smartdevdigest_ops.digesting.grammar import answer_grammar
 from smartdevdigest_ops.digesting.model import DigestConfig, DigestOutcome, Document, read_digest_config
 from smartdevdigest_ops.digesting.prompt import Prompt, PromptError, build_prompt
@@ -47,6 +49,7 @@ class VllmEngine:
 
     def __init__(self, llm: Any, config: DigestConfig) -> None:
         self.settings = config.digesting
+        self._calibration = config.calibration
         self._llm = llm
         self._max_length = config.max_length
         self._tokenizer = llm.get_tokenizer()
@@ -101,19 +104,25 @@ class VllmEngine:
         self, index: int, document: Document, prompt: Prompt, completion: Any, seconds: float
     ) -> DigestOutcome:
         logprobs = [{token: entry.logprob for token, entry in at.items()} for at in completion.logprobs]
-        answer = read_answer(self._guide, completion.token_ids, logprobs)
+        answer = answer_of(self._guide, completion.token_ids, logprobs)
         if answer is None:
             error = f"The answer did not end within the model's length of {self._max_length} tokens."
             return DigestOutcome(
                 index, None, None, prompt.covered_share, len(completion.token_ids), seconds, error=error
             )
-        digest, raw, corrections = make_digest(
-            answer, title=document.title, content=document.content, settings=self.settings, seconds=seconds
+        digest, corrections = compose_digest(
+            read_answer(answer, self.settings),
+            title=document.title,
+            content=document.content,
+            settings=self.settings,
+            seconds=seconds,
+            calibrate=partial(self._calibration.apply, language=document.language),
         )
+        raw = json.loads(answer.text)
         return DigestOutcome(index, digest, raw, prompt.covered_share, answer.num_new_tokens, seconds, corrections)
 
 
-def read_answer(guide: AnswerGuide, token_ids: Sequence[int], logprobs: Sequence[Mapping[int, float]]) -> Answer | None:
+def answer_of(guide: AnswerGuide, token_ids: Sequence[int], logprobs: Sequence[Mapping[int, float]]) -> Answer | None:
     """The answer in generated tokens, with the probabilities of the digits; None where it has no end.
 
     `logprobs` holds, per token, the likeliest tokens at its place and itself; a digit that is not among them has

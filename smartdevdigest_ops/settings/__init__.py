@@ -22,6 +22,7 @@ from smartdevdigest_ops.settings.delivery import (
     AnswerSettings,
     DigestingSettings,
     EvaluationSettings,
+    FactorWeights,
     QuantizationSettings,
     ReleaseSettings,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "DuplicateSettings",
     "EvaluationSettings",
     "ExecutionSettings",
+    "FactorWeights",
     "LabelingSettings",
     "LocalTeacherSettings",
     "LoraSettings",

@@ -1,8 +1,8 @@
 """What becomes of the trained model: quantized, judged, released, put to use."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from smartdevdigest_ops.settings.section import Section
 
@@ -43,8 +43,38 @@ class AnswerSettings(Section):
     )
 
 
+class FactorWeights(Section):
+    """What each difficulty factor counts in the score; their sum does not matter."""
+
+    technical_terms: float = Field(1.0, ge=0)
+    concept_complexity: float = Field(1.0, ge=0)
+    background_knowledge: float = Field(1.0, ge=0)
+    code_complexity: float = Field(1.0, ge=0, description="Counts in documents that show code only.")
+
+    @model_validator(mode="after")
+    def _documents_without_code_have_a_score(self) -> Self:
+        if not self.technical_terms + self.concept_complexity + self.background_knowledge:
+            raise ValueError(
+                "all factors but code_complexity weigh 0, so that a document without code has no difficulty. Give one "
+                "of technical_terms, concept_complexity, background_knowledge a weight."
+            )
+        return self
+
+
 class DigestingSettings(AnswerSettings):
-    """How digests are generated."""
+    """Guided generation of digests: the caps make every generation end."""
+
+    batch_size: int = Field(32, gt=0, description="Answers written at the same time; each takes memory for max_length.")
+    long_documents: Literal["cut", "map_reduce"] = Field(
+        "cut",
+        description="Of a document longer than the prompt: its beginning only, or all of it in parts, merged. Parts "
+        "cost a generation each, and one more for the summary.",
+    )
+    max_parts: int = Field(8, gt=1, description="Parts at most per document (map_reduce); the rest is not covered.")
+    factor_weights: FactorWeights = FactorWeights()
+    calibration_documents: int = Field(
+        200, ge=0, description="Labelled validation documents at most that difficulty is calibrated on; 0: none."
+    )
 
 
 class EvaluationSettings(Section):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from smartdevdigest_ops.digesting.answer import Corrections, difficulty_score, make_digest
+from smartdevdigest_ops.digesting.answer import Corrections, compose_digest, expected_digits, read_answer
 from smartdevdigest_ops.digesting.writer import Answer
 from smartdevdigest_ops.settings import DigestingSettings
 
@@ -12,6 +12,7 @@ CONTENT = "Pods run containers. 쿠버네티스는 파드를 배치한다."
 
 
 def digest(cut_fields=(), factor_digits=None, **fields):
+    given = {name: probabilities(digit) for name, digit in FACTORS.items() if digit is not None}
     answer = {
         "summary": "Pods run.",
         "keywords": [],
@@ -19,8 +20,15 @@ def digest(cut_fields=(), factor_digits=None, **fields):
         "prerequisites": [],
         "technical_terms": [],
     } | fields
-    written = Answer(json.dumps(answer, ensure_ascii=False), factor_digits or {}, cut_fields, 10)
-    return make_digest(written, title="Title words", content=CONTENT, settings=SETTINGS, seconds=1.23456)
+    written = Answer(json.dumps(answer, ensure_ascii=False), factor_digits or given, cut_fields, 10)
+    made, corrections = compose_digest(
+        read_answer(written, SETTINGS), title="Title words", content=CONTENT, settings=SETTINGS, seconds=1.23456
+    )
+    return made, answer, corrections
+
+
+def probabilities(digit):
+    return [float(digit == place) for place in range(1, 6)]
 
 
 def test_keywords_are_kept_once_and_only_if_the_document_says_them():
@@ -77,11 +85,34 @@ def test_the_difficulty_is_the_mean_of_the_factors_expected_digits():
         "concept_complexity": [0.0, 1.0, 0.0, 0.0, 0.0],  # 2
         "background_knowledge": [0.5, 0.0, 0.0, 0.0, 0.5],  # 3
     }
-    assert difficulty_score(FACTORS, digits) == pytest.approx(8.5 / 3)
+    answer = Answer("", digits, (), 10)
+    assert expected_digits(answer) == pytest.approx(
+        {"technical_terms": 3.5, "concept_complexity": 2, "background_knowledge": 3, "code_complexity": None}
+    )
     made, _, _ = digest(factor_digits=digits)
     assert (made.difficulty_level.score, made.difficulty_level.label) == (2.8, "intermediate")
     assert made.processing_time == 1.235
 
 
-def test_a_factor_without_probabilities_counts_with_its_digit():
-    assert difficulty_score(FACTORS | {"code_complexity": 5}, {}) == 3.0
+def test_factors_count_as_much_as_the_settings_say_and_the_score_is_calibrated():
+    answer = Answer(
+        json.dumps(
+            {"summary": "A.", "keywords": [], "difficulty_factors": FACTORS, "prerequisites": [], "technical_terms": []}
+        ),
+        {name: probabilities(digit) for name, digit in FACTORS.items() if digit is not None},
+        (),
+        10,
+    )
+    weights = {"technical_terms": 2, "concept_complexity": 1, "background_knowledge": 0, "code_complexity": 5}
+    settings = DigestingSettings(factor_weights=weights)
+    document = {"title": None, "content": CONTENT, "settings": settings, "seconds": 0.0}
+    made, _ = compose_digest(read_answer(answer, settings), **document)
+    assert made.difficulty_level.score == 2.7  # (2 * 3 + 2) / 3: the code counts nothing where there is none
+    made, _ = compose_digest(read_answer(answer, settings), **document, calibrate=lambda score: score + 1)
+    assert made.difficulty_level.score == 3.7
+
+
+def test_weights_that_leave_documents_without_code_no_score_are_refused():
+    nothing = {"technical_terms": 0, "concept_complexity": 0, "background_knowledge": 0}
+    with pytest.raises(ValueError, match="a document without code has no difficulty"):
+        DigestingSettings(factor_weights=nothing)

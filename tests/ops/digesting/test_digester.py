@@ -48,9 +48,11 @@ def test_batches_hold_each_document_once_and_documents_of_like_length(model_dir)
     documents = [Document(None, "x" * (1 + 97 * i % 401)) for i in range(40)]
     batches = load(model_dir).plan_batches(documents)
     assert sorted(index for batch in batches for index in batch) == list(range(40))
-    lengths = [len(documents[index].content) for batch in batches for index in batch]
+    assert [len(batch) for batch in batches] == [40]
+    lengths = [len(documents[index].content) for index in batches[0]]
     assert lengths == sorted(lengths)
-    assert [len(batch) for batch in batches] == [16, 16, 8]
+    many = load(model_dir).plan_batches(documents * 4)
+    assert [(min(batch), max(batch), len(batch)) for batch in many] == [(0, 63, 64), (64, 127, 64), (128, 159, 32)]
 
 
 def test_a_document_that_fails_leaves_the_rest_of_its_batch_alone(model_dir):
@@ -86,3 +88,49 @@ def test_a_damaged_config_is_refused_with_its_path(model_dir, content):
 def test_a_directory_that_is_no_model_is_refused(tmp_path):
     with pytest.raises(DigestingError, match=r"no config\.json"):
         load(tmp_path)
+
+
+def test_a_long_document_is_read_in_parts_and_says_what_it_covers(model_dir, ci_settings):
+    path = model_dir / DIGEST_CONFIG
+    config = json.loads(path.read_text())
+    section = "## Part {}\n\n" + "The scheduler places a pod on a node that has room for it. " * 12 + "\n\n"
+    long = Document("Scheduling", "".join(section.format(number) for number in range(6)))
+    short = Document("Short", "A pod runs.")
+    (cut, _) = load(model_dir).digest([long, short])
+    assert (cut.num_parts, cut.covered_share < 0.6) == (1, True)
+
+    def with_parts(most):
+        config["digesting"] |= {"long_documents": "map_reduce", "max_parts": most}
+        path.write_text(json.dumps(config))
+        return list(load(model_dir).digest([long, short]))
+
+    whole, single = with_parts(20)
+    assert whole.valid
+    assert whole.num_parts > 2
+    assert whole.covered_share == pytest.approx(1, abs=0.01)
+    assert (single.num_parts, single.covered_share) == (1, 1.0)
+    bounded, _ = with_parts(2)
+    assert bounded.num_parts == 2
+    assert cut.covered_share < bounded.covered_share < 0.99
+
+
+def test_the_models_calibration_moves_the_score(model_dir, sample_documents):
+    from smartdevdigest_ops.digesting.calibration import CALIBRATION_FILE, fit_calibration, write_calibration
+
+    before = next(load(model_dir).digest([Document(None, "A pod runs.")])).digest.difficulty_level.score
+    pairs = [(1 + i / 10, 5.0 if i % 2 else 4.9) for i in range(40)]
+    write_calibration(model_dir, fit_calibration({"en": pairs}))
+    after = next(load(model_dir).digest([Document(None, "A pod runs.")])).digest.difficulty_level.score
+    assert before < 4
+    assert after >= 4.8
+    (model_dir / CALIBRATION_FILE).write_text('{"en": {"knots": [[1, 3], [5, 2]]}}')
+    with pytest.raises(DigestingError, match=r"difficulty_calibration\.json cannot be used"):
+        load(model_dir)
+
+
+def test_difficulty_is_read_without_the_rest_of_the_answer(model_dir, sample_documents):
+    documents = sample_documents[:3]
+    digester = load(model_dir)
+    scores = digester.read_difficulty(documents, [0, 1, 2])
+    digests = list(digester.digest(documents))
+    assert [round(scores[i], 1) for i in range(3)] == [d.digest.difficulty_level.score for d in digests]

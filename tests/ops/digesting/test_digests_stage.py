@@ -62,7 +62,7 @@ def test_without_a_released_model_the_stage_says_so(store, ci_settings, run):
 def test_a_killed_making_digests_only_the_batches_it_lacks(store, monkeypatch, sample_documents, tmp_path):
     model_dir = store.current("quantized_model").path
     digester = load_digester(model_dir, device="cpu", precision="float32", threads=1)
-    digester.settings = digester.settings.model_copy(update={"batch_size": 2})
+    digester.settings = digester.settings.model_copy(update={"batch_size": 1})
     documents = [
         CorpusDocument(f"{i}", d.url, d.language, d.title, d.content) for i, d in enumerate(sample_documents[:6])
     ]
@@ -70,7 +70,7 @@ def test_a_killed_making_digests_only_the_batches_it_lacks(store, monkeypatch, s
 
     journal = tmp_path / "killed.jsonl"
     lines = (tmp_path / "whole.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    journal.write_text("".join(lines[:3]) + lines[3][:40], encoding="utf-8")
+    journal.write_text("".join(lines[:4]) + lines[4][:40], encoding="utf-8")
     made = []
     original = Digester.digest_batch
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from smartdevdigest_ops.digesting.errors import GenerationError
-from smartdevdigest_ops.digesting.generate import generate_answers
+from smartdevdigest_ops.digesting.errors import DigestingError, GenerationError
+from smartdevdigest_ops.digesting.generate import AnswerGenerator, Question
 from smartdevdigest_ops.digesting.prompt import build_prompt
 from smartdevdigest_ops.digesting.writer import AnswerGuide, AnswerWriter
 from smartdevdigest_ops.settings import DigestingSettings
@@ -25,6 +25,11 @@ def tiny(tiny_base_model):
         for parameter in model.model.layers.parameters():
             parameter.mul_(4)
     return model, tokenizer, AnswerGuide(tokenizer, model.config.vocab_size, SETTINGS)
+
+
+def generate_answers(model, guide, prompts, codes, *, batch_size=8, num_shared=0, on_step=None):
+    questions = [Question(prompt, code, num_shared) for prompt, code in zip(prompts, codes, strict=True)]
+    return AnswerGenerator(model, guide).generate(questions, batch_size=batch_size, on_step=on_step)
 
 
 def prompts_of(tokenizer, documents):
@@ -63,6 +68,70 @@ def test_a_document_gets_the_same_answer_alone_and_in_a_batch(tiny, sample_docum
             assert digits == pytest.approx(answer.factor_digits[name], abs=1e-4)
 
 
+def test_rows_that_are_refilled_and_prompts_with_a_shared_beginning_answer_as_alone(tiny, sample_documents):
+    model, tokenizer, guide = tiny
+    prompts = prompts_of(tokenizer, [d for d in sample_documents if d.language == "en"][:7])
+    num_shared = next(i for i, tokens in enumerate(zip(*prompts, strict=False)) if len(set(tokens)) > 1)
+    assert num_shared > 10
+    codes = [True, False] * 3 + [True]
+    refilled = generate_answers(model, guide, prompts, codes, batch_size=3, num_shared=num_shared)
+    alone = [generate_answers(model, guide, [p], [c])[0] for p, c in zip(prompts, codes, strict=True)]
+    assert [answer.text for answer in refilled] == [answer.text for answer in alone]
+
+
+def test_forced_tokens_take_no_steps_of_their_own(tiny, sample_documents):
+    model, tokenizer, guide = tiny
+    steps = []
+    answer = generate_answers(model, guide, prompts_of(tokenizer, sample_documents[:1]), [True], on_step=steps.append)
+    assert sum(steps) == answer[0].num_new_tokens
+    assert len(steps) < answer[0].num_new_tokens - 20  # the skeleton's
+
+
+def test_an_answer_of_factors_only_ends_behind_them(tiny, sample_documents):
+    model, tokenizer, guide = tiny
+    prompt = prompts_of(tokenizer, sample_documents[:1])[0]
+    generator = AnswerGenerator(model, guide)
+    whole, short = (
+        generator.generate([Question(prompt, True, factors_only=only)], batch_size=1)[0] for only in (False, True)
+    )
+    assert short.factor_digits == whole.factor_digits
+    assert whole.text.startswith(short.text)
+    assert short.num_new_tokens < whole.num_new_tokens
+
+
+def test_packed_steps_compute_what_the_model_computes_with_a_sliding_window_too():
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    from smartdevdigest_ops.digesting.packed import forward_packed, make_packable
+    from smartdevdigest_ops.digesting.row_cache import RowCache
+
+    torch.manual_seed(3)
+    sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    config = MistralConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, sliding_window=5)
+    model = MistralForCausalLM(config).eval()
+    texts = [torch.randint(50, (length,)).tolist() for length in (12, 3, 9)]
+    with torch.inference_mode():
+        expected = torch.stack([model(torch.tensor([text])).logits[0, -1] for text in texts])
+        make_packable(model)
+        cache = RowCache(3, 12)
+        forward_packed(model, cache, [text[:2] for text in texts], [0, 0, 0])
+        found = forward_packed(model, cache, [text[2:] for text in texts], [2, 2, 2])
+        assert torch.allclose(found, expected, atol=1e-5)
+        again = torch.stack([model(torch.tensor([text])).logits[0, -1] for text in texts])
+        assert torch.allclose(again, expected, atol=1e-6)
+
+
+def test_attention_that_is_not_computed_here_is_refused():
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    from smartdevdigest_ops.digesting.packed import make_packable
+
+    sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    with pytest.raises(DigestingError, match="attn_logit_softcapping"):
+        make_packable(Gemma2ForCausalLM(Gemma2Config(**sizes, num_attention_heads=4, num_key_value_heads=2)))
+
+
 def test_the_cached_answer_is_the_greedy_one(tiny, sample_documents):
     import torch
 
@@ -98,5 +167,25 @@ def test_a_model_that_computes_no_numbers_is_an_error(tiny, sample_documents):
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(GenerationError, match="not finite numbers"):
-        generate_answers(broken, guide, prompts_of(tokenizer, sample_documents[:1]), [False])
+    (found,) = generate_answers(broken, guide, prompts_of(tokenizer, sample_documents[:1]), [False])
+    assert isinstance(found, GenerationError)
+    assert "not finite numbers" in str(found)
+
+
+def test_a_document_whose_numbers_break_is_an_error_alone_and_leaves_its_row_clean(tiny, sample_documents):
+    import copy
+
+    import torch
+
+    model, tokenizer, guide = tiny
+    broken = copy.deepcopy(model)
+    poison = 1000
+    with torch.no_grad():
+        broken.set_input_embeddings(torch.nn.Embedding.from_pretrained(model.get_input_embeddings().weight.clone()))
+        broken.get_input_embeddings().weight[poison] = float("nan")
+    prompts = [[t for t in p if t != poison] for p in prompts_of(tokenizer, sample_documents[:4])]
+    expected = generate_answers(model, guide, prompts, [False] * 4)
+    poisoned = [*prompts[:1], [*prompts[1][:-1], poison, prompts[1][-1]], *prompts[2:]]
+    found = generate_answers(broken, guide, poisoned, [False] * 4, batch_size=2)
+    assert isinstance(found[1], GenerationError)
+    assert [found[i].text for i in (0, 2, 3)] == [expected[i].text for i in (0, 2, 3)]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from smartdevdigest_ops.digesting.generate import generate_answers
+from smartdevdigest_ops.digesting.generate import AnswerGenerator, Question
 from smartdevdigest_ops.digesting.sampling import Sampler
 from smartdevdigest_ops.digesting.writer import AnswerGuide
 from smartdevdigest_ops.settings import AnswerSettings
@@ -25,9 +25,11 @@ def tiny(tiny_base_model):
 
 def draw(tiny, prompts: list[str], seeds: list[int], temperature: float = 1.0) -> list[str]:
     model, tokenizer, guide = tiny
-    samplers = [Sampler(temperature, seed) for seed in seeds]
-    ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-    return [answer.text for answer in generate_answers(model, guide, ids, [False] * len(ids), samplers=samplers)]
+    questions = [
+        Question(tokenizer(prompt)["input_ids"], False, sampler=Sampler(temperature, seed))
+        for prompt, seed in zip(prompts, seeds, strict=True)
+    ]
+    return [answer.text for answer in AnswerGenerator(model, guide).generate(questions, batch_size=4)]
 
 
 def test_an_answer_is_drawn_alike_alone_and_in_a_batch_and_differs_with_the_seed(tiny):
@@ -42,7 +44,7 @@ def test_temperature_zero_is_greedy(tiny):
     model, tokenizer, guide = tiny
     ids = tokenizer("A short prompt.")["input_ids"]
     assert draw(tiny, ["A short prompt."], [1], temperature=0.0) == [
-        answer.text for answer in generate_answers(model, guide, [ids], [False])
+        answer.text for answer in AnswerGenerator(model, guide).generate([Question(ids, False)], batch_size=1)
     ]
 
 

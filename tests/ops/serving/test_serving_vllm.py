@@ -8,7 +8,7 @@ import pytest
 
 from smartdevdigest_ops.digesting.grammar import answer_grammar
 from smartdevdigest_ops.digesting.writer import AnswerGuide
-from smartdevdigest_ops.serving.vllm_engine import read_answer
+from smartdevdigest_ops.serving.vllm_engine import answer_of
 
 ANSWER = {
     "summary": "A pod runs.",
@@ -37,7 +37,7 @@ def test_an_answer_is_read_with_the_probabilities_of_its_digits(guide):
     at_digits = dict(zip(guide.digit_ids, map(math.log, (0.1, 0.2, 0.4, 0.2, 0.1)), strict=True))
     only_some = {guide.digit_ids[1]: math.log(0.3), guide.digit_ids[2]: math.log(0.1)}
     logprobs = [only_some if token == guide.digit_ids[1] else at_digits for token in token_ids]
-    answer = read_answer(guide, [*token_ids, 1], [*logprobs, {}])
+    answer = answer_of(guide, [*token_ids, 1], [*logprobs, {}])
     assert json.loads(answer.text) == ANSWER
     assert answer.num_new_tokens == len(token_ids)
     names = list(ANSWER["difficulty_factors"])
@@ -50,4 +50,4 @@ def test_an_answer_is_read_with_the_probabilities_of_its_digits(guide):
 
 def test_an_answer_without_its_end_is_none(guide):
     token_ids = guide.encode(json.dumps(ANSWER, separators=(",", ":")))[:-3]
-    assert read_answer(guide, token_ids, [{token: 0.0} for token in token_ids]) is None
+    assert answer_of(guide, token_ids, [{token: 0.0} for token in token_ids]) is None
