@@ -38,7 +38,9 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=16, help="held-out documents per language")
     parser.add_argument("--characters", type=int, default=2000, help="first so many of each")
     parser.add_argument("--max-base-tokens", type=int, default=NewRowsSettings().max_base_tokens)
-    parser.add_argument("--passes", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--occurrences", type=int, default=NewRowsSettings().occurrences)
+    parser.add_argument("--output-epochs", type=int, default=NewRowsSettings().output_epochs)
+    parser.add_argument("--passes", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--save", type=Path, help="directory for the model of the last row, which m1.py can start from")
     parser.add_argument("--only-fitted", action="store_true", help="no rows for the base model and for means")
     arguments = parser.parse_args()
@@ -52,7 +54,11 @@ def main() -> None:
     languages = list(held_out)
     print(f"| rows | seconds | {' | '.join(languages)} |", "|---|---:|" + "---:|" * len(languages), sep="\n")
     bench = Bench(arguments.base, arguments.tokenizer, arguments.work, train, held_out)
-    settings = NewRowsSettings(max_base_tokens=arguments.max_base_tokens)
+    settings = NewRowsSettings(
+        max_base_tokens=arguments.max_base_tokens,
+        occurrences=arguments.occurrences,
+        output_epochs=arguments.output_epochs,
+    )
     if not arguments.only_fitted:
         bench.base()
         bench.row("mean", settings.model_copy(update={"method": "mean"}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from smartdevdigest_ops.contracts import CrawlRecord, Digest
 from smartdevdigest_ops.drops.records import Reject
 from smartdevdigest_ops.serving.batching import Served
-from smartdevdigest_ops.serving.body import parse_documents, read_body
+from smartdevdigest_ops.serving.body import discard_body, parse_documents, read_body
 from smartdevdigest_ops.serving.errors import RequestError
 from smartdevdigest_ops.serving.messages import BatchAnswer, DocumentResult, ErrorCode, Problem
 from smartdevdigest_ops.serving.metrics import Outcome
@@ -36,8 +36,12 @@ async def answer(request: "Request", service: DigestService) -> tuple[Digest | B
         RequestError: the answer is an error.
         ClientLeftError, ClientDisconnect: there is nobody to answer.
     """
-    refuse_unless_accepting(service)
-    service.batcher.refuse_if_full(1)  # before a body is read for nothing
+    try:
+        refuse_unless_accepting(service)
+        service.batcher.refuse_if_full(1)  # before a body is held for nothing
+    except RequestError:
+        await discard_body(request, service.settings)
+        raise
     data = await read_body(request, service.settings)
     documents, is_array = parse_documents(data, service.settings.max_documents)
     del data  # megabytes, for as long as the documents wait

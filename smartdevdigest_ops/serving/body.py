@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.contracts import CrawlRecord
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # The rest of the body is not read: the connection is of no more use.
 _CLOSE = {"Connection": "close"}
+_DISCARD_SECONDS = 1.0
 
 
 async def read_body(request: "Request", settings: ServingSettings) -> bytes:
@@ -26,6 +28,7 @@ async def read_body(request: "Request", settings: ServingSettings) -> bytes:
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json" or request.headers.get("content-encoding", "identity") != "identity":
+        await discard_body(request, settings)
         raise RequestError(
             415,
             "wrong_content_type",
@@ -52,6 +55,20 @@ async def read_body(request: "Request", settings: ServingSettings) -> bytes:
             _CLOSE,
         ) from None
     return bytes(data)
+
+
+async def discard_body(request: "Request", settings: ServingSettings) -> None:
+    """Read a body that is refused unread, as far as it is of a size and speed that would have been taken.
+
+    A connection that is closed with bytes unread is reset, and its client may never see why it was refused.
+    """
+    num_bytes = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            async for piece in request.stream():
+                num_bytes += len(piece)
+                if num_bytes > settings.max_body_bytes:
+                    break
 
 
 def parse_documents(data: bytes, max_documents: int) -> tuple[list[CrawlRecord | Reject], bool]:

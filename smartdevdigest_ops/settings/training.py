@@ -142,14 +142,14 @@ class NewRowsSettings(Section):
         64, gt=0, description="Rows are filled up to a multiple of it where the matrix must grow; tokens are not."
     )
     max_base_tokens: int = Field(
-        40_000, gt=127, description="Budget: snippets of so many base tokens together, each read once by the base."
+        120_000, gt=127, description="Budget: snippets of so many base tokens together, each read once by the base."
     )
     snippet_tokens: int = Field(128, gt=15, description="Base tokens of one snippet, at most.")
-    occurrences: int = Field(10, gt=0, description="How often snippets are to show each new token, budget permitting.")
+    occurrences: int = Field(25, gt=0, description="How often snippets are to show each new token, budget permitting.")
     output_epochs: int = Field(
-        12, ge=0, description="Passes over the base's states that fit the rows as outputs. Cheap: no layer is computed."
+        6, ge=0, description="Passes over the base's states that fit the rows as outputs. Cheap: no layer is computed."
     )
-    passes: int = Field(1, ge=0, description="Passes over the snippets through all layers, after that.")
+    passes: int = Field(2, ge=0, description="Passes over the snippets through all layers, after that.")
     batch_size: int = Field(8, gt=0, description="Snippets at a time.")
     learning_rate: float = Field(
         0.0075, gt=0, lt=1, description="Peak rate of Adam, as a share of the rows' root mean square."
