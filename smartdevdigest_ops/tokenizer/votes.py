@@ -4,18 +4,15 @@ A merge is chosen by the votes of the words that hold its pair. An occurrence in
 weight is one vote, in another kind less. A pre-token of fewer than `min_documents` documents has none: what is one
 page's identifier is no word of the field.
 
-Measured: 31 MB of Korean and English documentation, 2,000 merges on SmolLM2's tokenizer, tokens of held-out text.
+Measured (`benchmarks/tokenizer_sizes.py --compare`): 32 MB of Korean and English documentation, 2,000 merges on
+SmolLM2's tokenizer, tokens of held-out text.
 
 | votes | ko | en | code | words that vote |
 |---|---|---|---|---|
-| balance 0 | -65.4 % | -2.5 % | -8.6 % | 35,221 |
-| balance 0.5 (the default) | -65.2 % | -2.6 % | -9.0 % | 35,221 |
-| balance 1 | -64.8 % | -2.7 % | -9.2 % | 35,221 |
-| balance 0, min_documents 1 instead of 3 | -65.6 % | -2.4 % | -8.6 % | 143,667 |
-| balance 0, words of two sites or more only | -65.4 % | -2.4 % | -8.5 % | 29,330 |
-
-So a rule about sites on top of that about documents would change nothing here, and a corpus of one site would learn
-nothing under it: there is none.
+| balance 0 | -64.8 % | -3.1 % | -10.3 % | 36,586 |
+| balance 0.5 (the default) | -64.5 % | -3.2 % | -10.7 % | 36,586 |
+| balance 1 | -64.2 % | -3.2 % | -10.9 % | 36,586 |
+| balance 0.5, min_documents 1 instead of 3 | -64.6 % | -3.1 % | -10.6 % | 148,092 |
 """
 
 from collections.abc import Callable, Iterable, Mapping

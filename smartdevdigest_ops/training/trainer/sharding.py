@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.models.devices import choose_device
 from smartdevdigest_ops.stage import StageContext
-from smartdevdigest_ops.stage.distributed import is_first_process, num_processes, wait_for_all
+from smartdevdigest_ops.stage.distributed import is_first_process, num_processes
 from smartdevdigest_ops.training.errors import TrainingError
 from smartdevdigest_ops.training.plan.memory import PlanError, StepShape, fits_replicated, shape_of
 from smartdevdigest_ops.training.trainer.kernels import choose_kernels
@@ -108,9 +108,6 @@ def shard(model: Any, context: StageContext) -> Any:
     backend = InitProcessGroupKwargs(backend="gloo" if device == "cpu" else "nccl")
     accelerator = Accelerator(cpu=device == "cpu", fsdp_plugin=plugin, kwargs_handlers=[backend])
     turn_on(accelerator, plugin)
-    if is_first_process():
-        choose_kernels(device, context.settings.model.precision, context.scratch / "kernels.json")
-    wait_for_all()  # what one process measured holds for all: mixed precisions could not be gathered
     kernels = choose_kernels(device, context.settings.model.precision, context.scratch / "kernels.json")
     if kernels.autocast_bfloat16:
         plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
