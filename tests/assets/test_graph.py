@@ -1,4 +1,4 @@
-"""The whole graph on the `ci` profile, as a user runs it: headless, then through Dagster's multiprocess executor."""
+"""The whole graph on the `ci` profile, as a user runs it: headless."""
 
 import json
 import os
@@ -134,27 +134,6 @@ def test_a_bad_drop_costs_a_good_one_nothing(settings: Settings, first_run: Outc
         assert len(instance.get_dynamic_partitions("drops")) == NUM_SAMPLE_DROPS
 
 
-def test_a_killed_run_does_not_hold_up_the_next(tmp_path: Path):
-    environment = os.environ | {"SMARTDEVDIGEST_PROFILE": "ci", "SMARTDEVDIGEST_STORE": str(tmp_path)}
-    command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "key:raw_crawl or key:base_model"]
-    with subprocess.Popen([*command, "--set", "seed=3"], env=environment, stderr=subprocess.PIPE, text=True) as run:
-        while "[base_model] started" not in run.stderr.readline():
-            assert run.poll() is None
-        run.kill()
-    subprocess.run(command, env=environment, check=True, timeout=120)
-    with dagster_instance(tmp_path) as instance:
-        statuses = [run.status for run in instance.get_runs()]
-    assert dg.DagsterRunStatus.STARTED not in statuses
-
-
-def test_two_runs_at_once_in_one_store_both_succeed(tmp_path: Path):
-    environment = os.environ | {"SMARTDEVDIGEST_PROFILE": "ci", "SMARTDEVDIGEST_STORE": str(tmp_path)}
-    command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "+key:corpus_snapshot"]
-    runs = [subprocess.Popen(command, env=environment) for _ in range(2)]
-    assert [run.wait(timeout=120) for run in runs] == [0, 0]
-    assert ArtifactStore(tmp_path).verify()[2] == []
-
-
 def test_a_refused_candidate_leaves_the_release_serving_and_the_drop_is_digested_by_it(
     settings: Settings, first_run: Outcome, store: ArtifactStore
 ):
@@ -184,26 +163,6 @@ def test_one_more_drop_remakes_only_what_it_touches(settings: Settings, first_ru
     # `digests` of the older drops read their own shard and the release, not the corpus.
     again = run_graph(settings, drops_of(settings, [])[:1], selection="digests")
     assert again.made in (("digests[" + again.newest_drop + "]",), ())
-
-
-def test_the_graph_runs_through_the_multiprocess_executor(tmp_path: Path):
-    environment = os.environ | {
-        "SMARTDEVDIGEST_PROFILE": "ci",
-        "SMARTDEVDIGEST_STORE": str(tmp_path),
-        "DAGSTER_HOME": str(tmp_path / "dagster"),
-    }
-    subprocess.run(
-        [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "raw_crawl"], env=environment, check=True
-    )
-    subprocess.run(
-        [sys.executable, "-m", "dagster", "job", "execute", "-m", "smartdevdigest_assets.definitions", "-j", "refresh"],
-        env=environment, check=True,
-    )  # fmt: skip
-    store = ArtifactStore(tmp_path)
-    assert store.current("release") is not None
-    with dagster_instance(tmp_path) as instance:
-        (run,) = instance.get_runs(dg.RunsFilter(job_name="refresh"))
-        assert run.status == dg.DagsterRunStatus.SUCCESS
 
 
 def test_every_job_of_the_code_location_has_its_assets():
