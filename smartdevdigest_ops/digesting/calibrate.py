@@ -10,6 +10,7 @@ from smartdevdigest_ops.artifacts import content_hash
 from smartdevdigest_ops.contracts import Label
 from smartdevdigest_ops.digesting.calibration import DifficultyCalibration, fit_calibration
 from smartdevdigest_ops.digesting.model import Digester
+from smartdevdigest_ops.journal import read_journal
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,7 @@ def calibrate_difficulty(
 
 
 def _read_journal(journal: Path) -> dict[str, float]:
-    # A line without its end was being written when the process was killed: cut off, its documents are read again.
-    if not journal.is_file():
-        return {}
-    text = journal.read_text(encoding="utf-8", errors="replace")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        journal.write_text(whole, encoding="utf-8")
     scores: dict[str, float] = {}
-    for line in whole.split("\n")[:-1]:
+    for line in read_journal(journal):
         scores |= json.loads(line)
     return scores

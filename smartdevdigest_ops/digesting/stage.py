@@ -24,6 +24,7 @@ from smartdevdigest_ops.digesting.answer import Corrections
 from smartdevdigest_ops.digesting.errors import DigestingError
 from smartdevdigest_ops.digesting.model import Digester, DigestOutcome, load_digester
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
+from smartdevdigest_ops.journal import read_journal
 from smartdevdigest_ops.release import read_release
 from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, StageReport
 
@@ -98,15 +99,8 @@ def _as_json(outcome: DigestOutcome) -> dict[str, Any]:
 
 
 def _read_journal(journal: Path) -> dict[int, DigestOutcome]:
-    # A line without its end was being written when the process was killed: cut off, its batch is made again.
-    if not journal.is_file():
-        return {}
-    text = journal.read_text(encoding="utf-8", errors="replace")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        journal.write_text(whole, encoding="utf-8")
     outcomes = []
-    for line in whole.split("\n")[:-1]:
+    for line in read_journal(journal):
         fields = json.loads(line)
         fields["digest"] = Digest.model_validate(fields["digest"]) if fields["digest"] else None
         outcomes.append(DigestOutcome(**fields | {"corrections": Corrections(**fields["corrections"])}))

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from smartdevdigest_ops.digesting.model import DIGEST_CONFIG
 from smartdevdigest_ops.evaluation.baselines import Baseline
 from smartdevdigest_ops.evaluation.gold import TestDocument
+from smartdevdigest_ops.journal import read_journal
 
 CANDIDATE = "candidate"
 UNTUNED_BASE = "untuned_base"
@@ -78,14 +79,7 @@ def generated_answers(
 
 
 def _read_journal(journal: Path) -> dict[str, Answer]:
-    # A line without its end was being written when the process was killed: cut off, its batch is made again.
-    if not journal.is_file():
-        return {}
-    text = journal.read_text(encoding="utf-8", errors="replace")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        journal.write_text(whole, encoding="utf-8")
-    answers = [Answer(**json.loads(line)) for line in whole.split("\n") if line]
+    answers = [Answer(**json.loads(line)) for line in read_journal(journal)]
     return {answer.url: answer for answer in answers}
 
 
