@@ -170,6 +170,11 @@ class Digester:
         _ = self._guide.budget, self._guide.digit_ids  # refuse what cannot work before the first document
         self._generator = AnswerGenerator(model, self._guide)
 
+    @property
+    def window(self) -> int:
+        """Documents that follow each other and are digested together."""
+        return self.settings.batch_size * _BATCHES_TOGETHER
+
     def digest(
         self, documents: Sequence[Document], *, on_step: Callable[[int], None] | None = None
     ) -> Iterator[DigestOutcome]:
@@ -188,8 +193,8 @@ class Digester:
 
         The same for the same documents: which rows share a step moves the last bits of their logits.
         """
-        size = self.settings.batch_size * _BATCHES_TOGETHER
-        windows = [range(start, min(start + size, len(documents))) for start in range(0, len(documents), size)]
+        starts = range(0, len(documents), self.window)
+        windows = [range(start, min(start + self.window, len(documents))) for start in starts]
         return [sorted(window, key=lambda index: len(documents[index].content.encode())) for window in windows]
 
     def digest_batch(

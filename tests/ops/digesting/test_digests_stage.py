@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 from corpus_samples import publish, publish_corpus
+from tqdm import tqdm
 
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.contracts import Difficulty, Digest
 from smartdevdigest_ops.digesting.errors import DigestingError
 from smartdevdigest_ops.digesting.model import Digester, DigestOutcome, load_digester, write_digest_config
+from smartdevdigest_ops.digesting.outputs import DigestFiles, DigestTally
 from smartdevdigest_ops.digesting.stage import (
     CorpusDocument,
     check_digests_are_valid,
@@ -66,7 +68,13 @@ def test_a_killed_making_digests_only_the_batches_it_lacks(store, monkeypatch, s
     documents = [
         CorpusDocument(f"{i}", d.url, d.language, d.title, d.content) for i, d in enumerate(sample_documents[:6])
     ]
-    whole = digest_documents(digester, documents, journal=tmp_path / "whole.jsonl")
+
+    def digests(journal):
+        with tqdm(disable=True) as progress:
+            return [o for _, o in digest_documents(digester, iter(documents), journal=journal, progress=progress)]
+
+    whole = digests(tmp_path / "whole.jsonl")
+    assert [outcome.index for outcome in whole] == list(range(6))
 
     journal = tmp_path / "killed.jsonl"
     lines = (tmp_path / "whole.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -75,18 +83,19 @@ def test_a_killed_making_digests_only_the_batches_it_lacks(store, monkeypatch, s
     original = Digester.digest_batch
 
     def counted(self, documents, indices, **options):
-        made.append(list(indices))
+        made.append([documents[index].document_id for index in indices])
         return original(self, documents, indices, **options)
 
     monkeypatch.setattr(Digester, "digest_batch", counted)
-    resumed = digest_documents(digester, documents, journal=journal)
-    assert made == digester.plan_batches(documents)[1:]
+    resumed = digests(journal)
+    assert [sorted(batch) for batch in made] == [["4", "5"]]
 
     def untimed(outcome):
         return replace(outcome, seconds=0.0, digest=outcome.digest.model_copy(update={"processing_time": 0.0}))
 
     assert [untimed(outcome) for outcome in resumed] == [untimed(outcome) for outcome in whole]
-    assert digest_documents(digester, documents, journal=journal) == resumed
+    assert digests(journal) == resumed
+    assert len(made) == 1
 
 
 def document(language="en"):
@@ -117,17 +126,46 @@ def test_digests_are_valid_or_named_by_line():
     assert found.metadata["problems"][0].startswith("line 2:")
 
 
+def tally(*pairs):
+    counted = DigestTally()
+    for of_document, its_outcome in pairs:
+        counted.add(of_document, its_outcome)
+    return counted
+
+
 def test_every_document_has_a_digest_or_the_failed_ones_are_named():
-    assert check_documents_have_digests([document()], [outcome("A.")]).passed
-    found = check_documents_have_digests([document(), document("ko")], [outcome("A."), FAILED])
+    assert check_documents_have_digests(1, tally((document(), outcome("A.")))).passed
+    found = check_documents_have_digests(2, tally((document(), outcome("A.")), (document("ko"), FAILED)))
     assert not found.passed
     assert "2 documents in, 1 digests out, 1 failed" in found.message
     assert "https://x.example/ko: The document's content is blank" in found.metadata["failed"]
 
 
+def test_a_document_that_was_lost_on_the_way_is_missed():
+    assert not check_documents_have_digests(2, tally((document(), outcome("A.")))).passed
+
+
 def test_summaries_in_another_language_than_their_document_are_counted():
-    both = [document("en"), document("ko")]
-    assert check_summary_language(both, [outcome("Pods run."), outcome("파드는 Kubernetes에서 실행된다.", 1)]).passed
-    found = check_summary_language(both, [outcome("Pods run."), outcome("Pods run.", 1)])
+    english = (document("en"), outcome("Pods run."))
+    korean = (document("ko"), outcome("파드는 Kubernetes에서 실행된다.", 1))
+    assert check_summary_language(tally(english, korean)).passed
+    found = check_summary_language(tally(english, (document("ko"), outcome("Pods run.", 1))))
     assert not found.passed
     assert found.metadata["share"] == 0.5
+
+
+def test_files_hold_the_documents_that_have_a_digest_in_order_over_row_groups(tmp_path, monkeypatch):
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr("smartdevdigest_ops.digesting.outputs._ROW_GROUP_ROWS", 2)
+    with DigestFiles(tmp_path) as files:
+        for number in range(5):
+            files.write(document(), outcome(f"Summary {number}.", number))
+        files.write(document("ko"), FAILED)
+    table = pq.ParquetFile(tmp_path / "digests.parquet")
+    summaries = [f"Summary {number}." for number in range(5)]
+    assert table.num_row_groups == 3
+    assert table.read(columns=["summary"])["summary"].to_pylist() == summaries
+    lines = (tmp_path / "digests.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["digest"]["summary"] for line in lines] == summaries
+    assert files.tally.metrics()["num_documents"] == 6
