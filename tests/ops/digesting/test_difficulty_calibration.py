@@ -1,13 +1,18 @@
+import json
 import random
+import shutil
+from dataclasses import replace
 
 import pytest
 
+from smartdevdigest_ops.digesting.calibrate import LabelledDocument, calibrate_difficulty, choose_labelled
 from smartdevdigest_ops.digesting.calibration import (
     DifficultyCalibration,
     fit_calibration,
     read_calibration,
     write_calibration,
 )
+from smartdevdigest_ops.digesting.model import Digester, load_digester, write_digest_config
 
 
 def fitted(pairs):
@@ -69,3 +74,62 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
     write_calibration(tmp_path, calibration)
     assert read_calibration(tmp_path) == calibration
     assert read_calibration(tmp_path / "elsewhere") == DifficultyCalibration()
+
+
+@pytest.fixture
+def digester(tiny_base_model, tmp_path, ci_settings):
+    """The tiny model, one document at a time in windows of four."""
+    shutil.copytree(tiny_base_model, tmp_path / "model")
+    write_digest_config(tmp_path / "model", ci_settings)
+    found = load_digester(tmp_path / "model", device="cpu", precision="float32", threads=1)
+    found.settings = found.settings.model_copy(update={"batch_size": 1})
+    return found
+
+
+@pytest.fixture
+def labelled(sample_documents):
+    """Six documents of the sample whose difficulty is said to be 2."""
+    return [LabelledDocument(d.url, d.language, d.title, d.content, 2.0) for d in sample_documents[:6]]
+
+
+def test_a_killed_calibration_reads_only_the_documents_it_lacks(digester, labelled, tmp_path, monkeypatch):
+    whole = calibrate_difficulty(digester, labelled, journal=tmp_path / "whole.jsonl")
+    lines = (tmp_path / "whole.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    assert [len(json.loads(line)) for line in lines] == [4, 2]
+
+    journal = tmp_path / "killed.jsonl"
+    journal.write_text(lines[0] + lines[1][:30], encoding="utf-8")
+    read = []
+    original = Digester.read_difficulty
+
+    def counted(self, documents, indices):
+        read.append(sorted(indices))
+        return original(self, documents, indices)
+
+    monkeypatch.setattr(Digester, "read_difficulty", counted)
+    assert calibrate_difficulty(digester, labelled, journal=journal) == whole
+    assert read == [[4, 5]]
+    assert journal.read_text(encoding="utf-8") == "".join(lines)
+
+
+def test_a_document_that_cannot_be_read_is_no_part_of_the_calibration(digester, labelled, tmp_path):
+    blank = replace(labelled[0], url="https://x.example/blank", content=" ")
+    found = calibrate_difficulty(digester, [*labelled, blank], journal=tmp_path / "journal.jsonl")
+    assert sum(of_language.num_documents for of_language in found.languages.values()) == len(labelled)
+
+
+def test_labelled_documents_are_chosen_half_per_language_whatever_their_order(sample_documents, sample_labels):
+    rows = [
+        {
+            "url": document.url,
+            "language": document.language,
+            "title": document.title,
+            "content": document.content,
+            "label": sample_labels[document.url].model_dump_json(),
+        }
+        for document in sample_documents
+    ]
+    weights = dict.fromkeys(sample_labels[rows[0]["url"]].difficulty_factors.model_dump(), 1.0)
+    chosen = choose_labelled(rows, 10, weights)
+    assert [document.language for document in chosen] == ["en"] * 5 + ["ko"] * 5
+    assert chosen == choose_labelled(rows[::-1], 10, weights)
