@@ -11,7 +11,8 @@ same order, `--jobs` of them at a time.
 
 Each trains `--minutes`, or `--max-steps` optimizer steps over which its learning rate goes down to nothing, and is
 scored before the first step and then about every `--every` minutes, between two optimizer steps; scoring takes no
-time of the run. With OMP_NUM_THREADS=1 minutes are the processor's. One sitting may be shorter (`--sitting`): readings
+time of the run. Beside held-out documents of the corpus, the general text of data/general is scored, none of which is
+replayed here. With OMP_NUM_THREADS=1 minutes are the processor's. One sitting may be shorter (`--sitting`): readings
 are appended to `WORK/readings.jsonl`, checkpoints lie in `WORK/<run>`, and the same command goes on where the last
 checkpoint was written, at each scoring; what was trained after it is trained again and counts once. Without
 `--max-steps` the learning rate is planned for `--epochs` passes.
@@ -33,6 +34,7 @@ from benchmarks.m1_training import (
     TimeIsUp,
     load_for_m1,
     pack,
+    read_general_texts,
     read_texts,
     score,
     scratch_context,
@@ -76,7 +78,8 @@ class Curve(Meter):
         self._tokenizer = tokenizer
         self._options = options
         self._bytes_per_token = packed.bytes_per_token
-        _, self._held_out = read_texts(options.corpus)
+        _, held_out = read_texts(options.corpus)
+        self._held_out = held_out | read_general_texts()
         earlier = [reading for reading in read_readings(self._readings) if reading["run"] == run]
         self._before = _at_checkpoint(earlier, options)
         limit = min(options.minutes * 60 - self._before["seconds"], options.sitting * 60)
@@ -189,12 +192,18 @@ def plot(readings: list[dict[str, Any]], file: Path) -> None:
 
 def table(readings: list[dict[str, Any]]) -> list[str]:
     """Markdown of all readings."""
-    lines = ["| run | step | minutes | text read, MB | ko | en |", "|---|---|---|---|---|---|"]
+    groups = list(dict.fromkeys(group for reading in readings for group in reading["bits_per_byte"]))
+    lines = [
+        f"| run | step | minutes | text read, MB | {' | '.join(groups)} |",
+        "|---|---:|---:|---:|" + "---:|" * len(groups),
+    ]
     for reading in readings:
-        scores = [f"{reading['bits_per_byte'].get(language, float('nan')):.3f}" for language in ("ko", "en")]
+        scores = [
+            f"{reading['bits_per_byte'][group]:.3f}" if group in reading["bits_per_byte"] else "" for group in groups
+        ]
         lines.append(
             f"| {reading['run']} | {reading['step']} | {reading['seconds'] / 60:.1f} | "
-            f"{reading['text_bytes'] / 1e6:.2f} | {scores[0]} | {scores[1]} |"
+            f"{reading['text_bytes'] / 1e6:.2f} | {' | '.join(scores)} |"
         )
     return lines
 

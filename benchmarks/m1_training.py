@@ -15,6 +15,8 @@ from smartdevdigest_ops.settings import Settings, load_settings
 from smartdevdigest_ops.stage import StageContext
 from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
 from smartdevdigest_ops.training.m1.adaptation import sequences_per_step
+from smartdevdigest_ops.training.m1.general import find_general_files, read_general
+from smartdevdigest_ops.training.m1.held_out import GENERAL_PREFIX
 from smartdevdigest_ops.training.m1.objectives import build_objective
 from smartdevdigest_ops.training.m1.stream import TrainingStream
 from smartdevdigest_ops.training.packing import PackedDocuments, pack_documents
@@ -36,6 +38,15 @@ def read_texts(corpus: Path) -> tuple[list[str], dict[str, list[str]]]:
     for row in pq.read_table(corpus / "test.parquet", columns=["language", "content"]).to_pylist():
         held_out.setdefault(row["language"], []).append(row["content"])
     return train, dict(sorted(held_out.items()))
+
+
+def read_general_texts() -> dict[str, list[str]]:
+    """The held-out general text of the `sample` profile, by language, as `general_<language>`."""
+    general = read_general(find_general_files(load_settings("sample").data.general_paths))
+    found: dict[str, list[str]] = {}
+    for document in general.held_out:
+        found.setdefault(GENERAL_PREFIX + document.language, []).append(document.text)
+    return dict(sorted(found.items()))
 
 
 def scratch_settings(scratch: Path, m1: Mapping[str, Any], checkpoint_steps: int, precision: str) -> Settings:

@@ -8,7 +8,7 @@ fewer merges is the beginning of the one with the most, so the corpus is counted
 `--compare` sets the rules for votes side by side: as the corpus has them, evened out by half (the setting's default)
 and fully, with a vote for every word however rare, and without merges across Korean morphemes.
 
-Sizes only: bits per byte after equal training time are measured by `m1_curve.py`, with the tokenizer of one size.
+Sizes only: bits per byte after equal training time are measured by `tokenizer_tradeoff.py`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The gates of `quantized_model`: each looks at one way in which a merged or quantized model comes out broken."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,11 @@ CHECKS = (
     Check(
         "bits_per_byte_increase_bounded",
         "Held-out bits per byte rise by at most quantization.max_bits_per_byte_increase in each language.",
+    ),
+    Check(
+        "loses_less_than_rounding",
+        "Held-out bits per byte rise by less than under rounding every weight to its nearest code.",
+        blocking=False,
     ),
     Check(
         "generation_is_not_garbage",
@@ -130,6 +135,29 @@ def check_bits_per_byte(before: ModelReading, after: ModelReading, bound: float)
         all(rise <= bound for rise in rises.values()),  # NaN fails
         f"bits per byte {', '.join(parts)}; at most {bound:+g} is accepted.",
         {f"increase_{language}": rise for language, rise in rises.items()},
+    )
+
+
+def check_rounding(
+    before: Mapping[str, float], after: Mapping[str, float], rounded: Mapping[str, float] | None
+) -> CheckResult:
+    """`loses_less_than_rounding`: bits per byte by language of the unquantized, quantized and rounded model.
+
+    `rounded` is None where the model is shipped unquantized.
+    """
+    if rounded is None:
+        return CheckResult("loses_less_than_rounding", True, "the model is shipped unquantized: nothing was rounded.")
+    losses = {language: (after[language] - score, rounded[language] - score) for language, score in before.items()}
+    parts = [
+        f"{language} {ours:+.3f} against {theirs:+.3f}" + (f" ({ours / theirs:.0%})" if theirs > 0 else "")
+        for language, (ours, theirs) in losses.items()
+    ]
+    return CheckResult(
+        "loses_less_than_rounding",
+        bool(losses) and all(ours < theirs for ours, theirs in losses.values()),
+        f"bits per byte rise, GPTQ against rounding to nearest: {', '.join(parts) or 'nothing was compared'}. Where it "
+        "is no less, calibrate on more documents.",
+        {f"rounding_increase_{language}": theirs for language, (_, theirs) in losses.items()},
     )
 
 

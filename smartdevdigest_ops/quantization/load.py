@@ -120,6 +120,13 @@ def read_dense_state(model_dir: Path, dtype: "torch.dtype") -> dict[str, "torch.
     return state
 
 
+def packed_layers(model_dir: Path) -> dict[str, int]:
+    """Module name -> bits of each packed layer of a GPTQ directory."""
+    bits = int(_gptq_config(model_dir)["bits"])
+    names = (name.rpartition(".") for name, _ in _tensors(model_dir))
+    return {layer: bits for layer, _, kind in names if kind == "qweight"}
+
+
 def dequantize(
     qweight: "torch.Tensor",
     qzeros: "torch.Tensor",

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,15 @@ from smartdevdigest_ops.quantization.checks import (
     check_merge,
     check_no_nan,
     check_reload,
+    check_rounding,
     check_tensors,
     measure_tensors,
 )
 from smartdevdigest_ops.quantization.compare import ComparisonTexts, ModelReading, choose_texts, read_with
 from smartdevdigest_ops.quantization.gptq import GptqReport, quantize_gptq, require_group_size
-from smartdevdigest_ops.quantization.load import load_for_inference
+from smartdevdigest_ops.quantization.load import load_for_inference, packed_layers
 from smartdevdigest_ops.quantization.merge import MergeReport, merge_adapter
+from smartdevdigest_ops.quantization.rounding import round_weights
 from smartdevdigest_ops.stage import Stage, StageContext, StageReport
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ def make_quantized_model(context: StageContext) -> StageReport:
     # One model in memory at a time.
     model = load_for_inference(merged, device=device, dtype=dtype)
     before = _read(model, tokenizer, texts, context)
+    rounded = _read_rounded(model, tokenizer, texts, context) if settings.model.use_gptq else None
     del model
     model = load_for_inference(context.out, device=device, dtype=dtype)
     after = _read(model, tokenizer, texts, context) if settings.model.use_gptq else before
@@ -83,6 +87,7 @@ def make_quantized_model(context: StageContext) -> StageReport:
         check_tensors(sizes, quantized=settings.model.use_gptq),
         check_no_nan(after),
         check_bits_per_byte(before, after, settings.quantization.max_bits_per_byte_increase),
+        check_rounding(before.bits_per_byte, after.bits_per_byte, rounded),
         check_generation(before, after, [tokenizer.decode(answer) for answer in after.answers]),
         check_reload(context.out, model, probe, context.scratch / "reload.log"),
     )
@@ -98,7 +103,8 @@ def make_quantized_model(context: StageContext) -> StageReport:
             "comparison_seconds": time.perf_counter() - start,
         }
         | {f"bits_per_byte_{language}_unquantized": score for language, score in before.bits_per_byte.items()}
-        | {f"bits_per_byte_{language}_quantized": score for language, score in after.bits_per_byte.items()},
+        | {f"bits_per_byte_{language}_quantized": score for language, score in after.bits_per_byte.items()}
+        | {f"bits_per_byte_{language}_rounded": score for language, score in (rounded or {}).items()},
         checks=checks,
         notes={"answers_unquantized": [tokenizer.decode(answer) for answer in before.answers]},
     )
@@ -109,6 +115,15 @@ def _read(
 ) -> ModelReading:
     length = min(_COMPARED_SEQUENCE_LENGTH, context.settings.model.max_length)
     return read_with(model, tokenizer, texts, sequence_length=length)
+
+
+def _read_rounded(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: ComparisonTexts, context: StageContext
+) -> Mapping[str, float]:
+    """Bits per byte by language with the layers that GPTQ packed rounded to nearest; `model` is changed."""
+    settings = context.settings.quantization
+    round_weights(model, packed_layers(context.out), group_size=settings.group_size, symmetric=settings.symmetric)
+    return _read(model, tokenizer, ComparisonTexts(texts.texts, ()), context).bits_per_byte
 
 
 def _prompt_tokens(context: StageContext) -> int:
@@ -225,7 +240,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 STAGE = Stage(
     name="quantized_model",
     make=make_quantized_model,
-    code_version=f"2.{PROMPT_VERSION}",
+    code_version=f"3.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "m2_adapter", "labeled_pairs", "corpus_snapshot"),
     settings=("quantization", "model.use_gptq", "model.max_length", "model.precision", "digesting", "seed"),
     checks=CHECKS,
