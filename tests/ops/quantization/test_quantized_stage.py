@@ -85,7 +85,7 @@ def test_without_gptq_the_merged_model_is_shipped_as_it_is(
     settings = ci_settings.model_copy(update={"model": ci_settings.model.model_copy(update={"use_gptq": False})})
     inputs(settings)
     making = run("quantized_model", settings)
-    assert all(check["passed"] for check in making.checks)
+    assert all(check["passed"] for check in making.checks if check["blocking"])
     assert making.metrics["bits_per_quantized_weight"] == 0
     assert making.metrics["bits_per_byte_en_quantized"] == making.metrics["bits_per_byte_en_unquantized"]
     model_dir = ArtifactStore(settings.store_dir).open("quantized_model", making.version).path
@@ -110,7 +110,7 @@ def test_a_killed_making_takes_up_what_it_had_finished(
     monkeypatch.setattr(stage, "merge_adapter", killed)
     monkeypatch.setattr(stage, "quantize_gptq", killed)
     making = run("quantized_model", ci_settings)
-    assert all(check["passed"] for check in making.checks)
+    assert all(check["passed"] for check in making.checks if check["blocking"])
     assert making.metrics["num_quantized_layers"] == 14
 
 
