@@ -1,0 +1,66 @@
+"""A model directory for others: the files of a quantized_model and the card beside them."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from smartdevdigest_ops.artifacts import MANIFEST, ArtifactStore
+from smartdevdigest_ops.errors import UserError
+from smartdevdigest_ops.publishing.card import model_card
+from smartdevdigest_ops.publishing.facts import gather_facts
+from smartdevdigest_ops.release import read_release, released_model
+
+CARD_FILE = "README.md"
+
+
+class ExportError(UserError):
+    """The model cannot be written where it was asked for."""
+
+
+def export_model(store: ArtifactStore, target: Path, *, name: str | None = None) -> Path:
+    """Write the released model and its card to `target`, which must not exist or be empty; returns it.
+
+    The directory appears whole or not at all. Its name is the model's, unless `name` is given.
+
+    Raises:
+        ReleaseError: nothing was released yet.
+        ArtifactError: the model or a record behind it is damaged or gone.
+        ExportError: `target` holds something.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ExportError(
+            f"{target} exists and is not an empty directory; a model written into it would mix with what is there, "
+            "so nothing was written. Name a new directory."
+        )
+    model = released_model(store)
+    model.refuse_damage()
+    card = model_card(gather_facts(store, model), _report(store), name=name or target.resolve().name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        for file in model.files:
+            if file != MANIFEST:
+                (staged / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(model.path / file, staged / file)
+        (staged / CARD_FILE).write_text(card, encoding="utf-8")
+        staged.chmod(0o755)
+        if target.exists():
+            target.rmdir()
+        staged.rename(target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return target
+
+
+def _report(store: ArtifactStore) -> Mapping[str, Any] | None:
+    """The report that the release was accepted with; None where it is gone."""
+    release = store.current("release")
+    version = read_release(release)["evaluation_report"] if release else None
+    path = store.root / "evaluation_report" / str(version) / "report.json"
+    if not path.is_file():
+        return None
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return report
