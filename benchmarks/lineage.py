@@ -9,6 +9,7 @@ question is asked by a process of its own, as a user asks it, start of Python in
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -131,14 +132,19 @@ def _write(path: Path, columns: dict[str, list]) -> None:
     pq.write_table(pa.table(columns), path, compression="zstd")
 
 
-def ask(root: Path, *arguments: str) -> tuple[float, int]:
-    """(seconds, lines) of one `smartdevdigest lineage` in a process of its own."""
+def ask(root: Path, *arguments: str) -> tuple[float, float, int]:
+    """(seconds, processor seconds, lines) of one `smartdevdigest lineage` in a process of its own."""
     command = [sys.executable, "-m", "smartdevdigest_ops.cli", "lineage", *arguments]
-    start = time.perf_counter()
+    start, used = time.perf_counter(), _processor_seconds()
     ended = subprocess.run(
         command, env=os.environ | {"SMARTDEVDIGEST_STORE": str(root)}, check=True, capture_output=True, text=True
     )
-    return time.perf_counter() - start, ended.stdout.count("\n")
+    return time.perf_counter() - start, _processor_seconds() - used, ended.stdout.count("\n")
+
+
+def _processor_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def index_of(made: SyntheticStore) -> tuple[float, int]:
@@ -169,7 +175,7 @@ def main() -> None:
             f"{options.documents:,} documents, {options.drops} drops, {num_records} records of makings. The whole "
             f"index: {build_seconds:.1f} s to make, {num_bytes / 1e6:.0f} MB.\n"
         )
-        print("| question | lines | median s | range s |\n|---|---:|---:|---|")
+        print("| question | lines | median s | range s | median processor s |\n|---|---:|---:|---|---:|")
         questions = {
             "`lineage URL`, in the first drop": [url_of(7)],
             "`lineage URL`, in the last drop": [url_of(options.documents - 7)],
@@ -178,14 +184,15 @@ def main() -> None:
         }
         for question, arguments in questions.items():
             asked = [ask(root, *arguments) for _ in range(_REPEATS)]
-            seconds = [each for each, _ in asked]
+            seconds = [each for each, _, _ in asked]
+            processor = statistics.median(each for _, each, _ in asked)
             print(
-                f"| {question} | {asked[0][1]} | {statistics.median(seconds):.2f} "
-                f"| {min(seconds):.2f}-{max(seconds):.2f} |"
+                f"| {question} | {asked[0][2]} | {statistics.median(seconds):.2f} "
+                f"| {min(seconds):.2f}-{max(seconds):.2f} | {processor:.2f} |"
             )
         shutil.rmtree(root / ".cache")
-        seconds_without, _ = ask(root, url_of(7))
-        print(f"| the first again, the index deleted before | | {seconds_without:.2f} | once |")
+        seconds_without, processor, _ = ask(root, url_of(7))
+        print(f"| the first again, the index deleted before | | {seconds_without:.2f} | once | {processor:.2f} |")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from smartdevdigest_ops.artifacts import MANIFEST, ArtifactError, ArtifactStore, Making
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.lineage.document_index import DocumentIndex, document_files, split_of
-from smartdevdigest_ops.lineage.impact import Version, name_of, open_or_recall, upstream_first
+from smartdevdigest_ops.lineage.impact import Version, name_of, open_or_recall
 from smartdevdigest_ops.lineage.uses import HOLDERS, USES
 from smartdevdigest_ops.stage.registry import STAGE_MODULES, get_stage
 
@@ -86,7 +86,7 @@ def find_ancestry(store: ArtifactStore, version: Version) -> list[Ancestor]:
             if source not in needed:
                 needed.add(source)
                 waiting.append(source)
-    rank = {asset: place for place, asset in enumerate(reversed(upstream_first()))}
+    rank = {asset: place for place, asset in enumerate(reversed(STAGE_MODULES))}
     ordered = sorted(needed, key=lambda key: (rank.get(key[0], len(rank)), key[1] or "", key[2]))
     return [Ancestor(key, last.get(key), _state(store, key)) for key in ordered]
 

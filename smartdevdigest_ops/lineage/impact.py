@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore, Making
 from smartdevdigest_ops.lineage.document_index import DocumentIndex, as_ids, document_files, split_of
 from smartdevdigest_ops.lineage.uses import HOLDERS, LEARNED, USES, Use
-from smartdevdigest_ops.stage.registry import STAGE_MODULES, get_stage
+from smartdevdigest_ops.stage.registry import STAGE_MODULES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,7 @@ def find_impact(store: ArtifactStore, document_ids: Iterable[str]) -> list[Impac
     import numpy as np
 
     search = _Search(store, np.unique(as_ids(sorted(set(document_ids)))))
-    for asset in upstream_first():
+    for asset in STAGE_MODULES:  # each after its inputs
         for making in store.makings(asset):
             search.visit(making)
     found = [impact for impact in search.impacts.values() if _counts(impact)]
@@ -110,21 +110,6 @@ def impact_markdown(num_marked: int, impacts: Iterable[Impact]) -> str:
         name, _, what = str(impact).partition(": ")
         lines.append(f"| {name.removesuffix(' (current)')} | {what} |")
     return "\n".join(lines)
-
-
-def upstream_first() -> list[str]:
-    """All assets, each after its inputs."""
-    ordered: list[str] = []
-
-    def visit(name: str) -> None:
-        if name not in ordered:
-            for upstream in get_stage(name).inputs:
-                visit(upstream)
-            ordered.append(name)
-
-    for name in STAGE_MODULES:
-        visit(name)
-    return ordered
 
 
 class _Search:

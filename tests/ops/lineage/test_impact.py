@@ -105,6 +105,11 @@ def test_a_drop_is_followed_to_its_digests(tmp_path: Path, run) -> None:
     assert [impact.asset for impact in dropped] == ["raw_crawl"]
 
 
+def test_the_registry_names_every_stage_after_its_inputs() -> None:
+    names = list(STAGE_MODULES)
+    assert all(names.index(upstream) < names.index(name) for name in names for upstream in get_stage(name).inputs)
+
+
 def test_every_stage_that_reads_documents_says_how_it_uses_them() -> None:
     split = {"corpus_snapshot", "labeled_pairs"}
     readers = {name for name in STAGE_MODULES if split.intersection(get_stage(name).inputs)} - HOLDERS.keys()
