@@ -131,11 +131,49 @@ class Making:
     notes: dict[str, Any] = field(default_factory=dict)
     """Tables and Markdown for a reader; `markdown` and `report_html` are shown in the UI."""
     created: str = ""
+    documents: dict[str, list[str]] = field(default_factory=dict)
+    """How documents were used -> ids of those, where it was some of an input's and the inputs do not say which."""
 
     @property
     def passed_gates(self) -> bool:
         """Whether every blocking check passed, so that others may build on it."""
         return all(check["passed"] for check in self.checks if check["blocking"])
+
+    def sources(self) -> Iterator[tuple[str, str | None, str]]:
+        """(asset, partition, version) of every input."""
+        for asset, versions in self.inputs.items():
+            if isinstance(versions, dict):
+                yield from ((asset, partition, version) for partition, version in versions.items())
+            elif not asset.startswith("file:"):
+                yield asset, None, versions
+
+
+_SEAL = ',\n  "seal": "'
+
+
+def seal_record(making: Making) -> str:
+    """The record of a making as it is written: JSON whose last entry is a hash of the text before it."""
+    body = json.dumps(asdict(making), indent=2, ensure_ascii=False).removesuffix("\n}")
+    return f'{body}{_SEAL}{content_hash(body)}"\n}}'
+
+
+def read_record(path: Path) -> Making:
+    """The making that a record tells of. One that was written before records had a seal is taken as it is.
+
+    Raises:
+        ArtifactError: it is no record, or not what was written.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        body, seal, rest = text.rpartition(_SEAL)
+        if seal and rest != f'{content_hash(body)}"\n}}':
+            raise ValueError("its seal does not fit its text")
+        return Making(**json.loads(f"{body}\n}}" if seal else text))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{path}: is not the record of a making that was written here ({error}). It counts as never made; run "
+            "again, and the artifact is made and recorded anew."
+        ) from None
 
 
 class ArtifactStore:
@@ -157,11 +195,26 @@ class ArtifactStore:
         if not path.is_file():
             return None
         try:
-            making = Making(**json.loads(path.read_text(encoding="utf-8")))
+            making = read_record(path)
             artifact = self.open(asset, making.version, partition)
-        except (ValueError, TypeError, ArtifactError):
+        except ArtifactError:
             return None  # damaged: it counts as never made, and is made again
         return making if artifact.is_complete() else None
+
+    def makings(self, asset: str) -> list[Making]:
+        """Every making on record of `asset`, of all partitions, whether its artifact is still there or not."""
+        found = []
+        for record in self.records(asset):
+            try:
+                found.append(read_record(record))
+            except ArtifactError:
+                continue  # `verify` names it
+        return found
+
+    def records(self, asset: str) -> list[Path]:
+        """Files of the records of `asset`, of all partitions."""
+        home = self.root / asset
+        return sorted([*home.glob("makings/*.json"), *home.glob("*/makings/*.json")])
 
     def current_making(self, asset: str, partition: str | None = None) -> Making | None:
         """The last making that passed its gates, if any."""
@@ -194,6 +247,16 @@ class ArtifactStore:
                 "materialize the asset again."
             ) from None
         return Artifact(asset, partition, version, path, files)
+
+    def pruned(self, asset: str, version: str, partition: str | None = None) -> dict[str, Any] | None:
+        """What is remembered of a version that was pruned: its manifest, `path`, `bytes` and `pruned` (when)."""
+        try:
+            found: dict[str, Any] = json.loads(
+                (self._home(asset, partition) / "pruned" / f"{version}.json").read_text(encoding="utf-8")
+            )
+        except (OSError, ValueError):
+            return None
+        return found
 
     def _versions(self) -> list[tuple[str, str | None, str]]:
         """(asset, partition, version) of every directory that is a version, by its manifest or by its making."""
@@ -329,9 +392,7 @@ class ArtifactStore:
     def record(self, making: Making) -> None:
         """Write a making down, and make it the current one if it passed its gates."""
         home = self._home(making.asset, making.partition)
-        write_atomically(
-            home / "makings" / f"{making.fingerprint}.json", json.dumps(asdict(making), indent=2, ensure_ascii=False)
-        )
+        write_atomically(home / "makings" / f"{making.fingerprint}.json", seal_record(making))
         self.make_current(making)
         shutil.rmtree(self.root / ".scratch" / making.asset / making.fingerprint, ignore_errors=True)
 

@@ -27,7 +27,7 @@ from smartdevdigest_ops.corpus.split import Split, read_pinned
 from smartdevdigest_ops.corpus.takedown import read_takedowns
 from smartdevdigest_ops.drops.stage import drop_name
 from smartdevdigest_ops.drops.tables import num_rows
-from smartdevdigest_ops.lineage import trained_on
+from smartdevdigest_ops.lineage.impact import find_impact, impact_markdown, num_still_held
 from smartdevdigest_ops.settings import Settings, resolve_path
 from smartdevdigest_ops.stage import Check, Stage, StageContext, StageReport
 
@@ -114,12 +114,13 @@ def _decide(context: StageContext, index: CorpusIndex, held_out: HeldOut) -> Sta
     # Pages on the list that are in no drop any more may still be in a snapshot.
     found = set(index.urls_taken_down())
     taken_down = sorted(found | held_out.takedowns.urls.keys())
-    trained = trained_on(context.store, [content_hash(url) for url in taken_down]) if taken_down else []
+    impacts = find_impact(context.store, [content_hash(url) for url in taken_down]) if taken_down else []
     metrics = card.metrics() | {
         "num_drops": len(drops),
         "num_drops_compared": num_applied,
         "num_moved_documents": len(moves),
-        "num_taken_down_in_snapshot": sum(each.num_documents or 0 for each in trained if each.is_current_snapshot),
+        "num_taken_down": len(found),
+        **num_still_held(impacts),
     }
     if held_out.pinned:
         num_pinned = index.num_survivors_of(held_out.pinned)
@@ -129,13 +130,15 @@ def _decide(context: StageContext, index: CorpusIndex, held_out: HeldOut) -> Sta
     if taken_down:
         context.log(
             f"{len(found)} pages of the drops are on the takedown list, and {len(taken_down) - len(found)} of its "
-            f"addresses in no drop; {len(trained)} artifacts learned from them: `taken_down` in the metadata names all"
+            f"addresses in no drop; {sum(each.has_learned for each in impacts)} artifacts learned from them: "
+            "`taken_down` in the metadata names all"
         )
         notes["taken_down"] = {
             "urls": taken_down,
             "copies_elsewhere": index.copies_of_taken_down(),
-            "trained_on_them": [str(each) for each in trained],
+            "went_into": [str(each) for each in impacts],
         }
+        notes["takedown_impact"] = impact_markdown(len(found), impacts)
     return StageReport(metrics, (check_totals(card.num_records, card.num_documents, card.num_dropped),), notes)
 
 

@@ -21,10 +21,11 @@ LANGUAGES = ("ko", "en")
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Token ids of each sequence, and the language each came from."""
+    """Token ids of each sequence, and the language and document each came from."""
 
     sequences: list[list[int]]
     languages: list[str]
+    document_ids: list[str]
 
     @property
     def num_tokens(self) -> int:
@@ -74,7 +75,9 @@ def build_calibration(
         if tokenizer.eos_token_id is not None:
             token_ids.append(tokenizer.eos_token_id)
         sequences.append(token_ids[:num_tokens] if index % 2 == 0 else token_ids[-num_tokens:])
-    return CalibrationSet(sequences, [str(row["language"]) for row in chosen])
+    return CalibrationSet(
+        sequences, [str(row["language"]) for row in chosen], [str(row["document_id"]) for row in chosen]
+    )
 
 
 def _draw_half_per_language(rows: Sequence[Mapping[str, Any]], number: int, seed: int) -> list[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
+from smartdevdigest_ops.lineage.document_index import document_id
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
 from smartdevdigest_ops.models.terms import carry_terms
 from smartdevdigest_ops.quantization.calibration import LANGUAGES, build_calibration
@@ -48,13 +49,14 @@ def make_quantized_model(context: StageContext) -> StageReport:
     if settings.model.use_gptq:
         require_group_size(m1, settings.quantization.group_size)
     metrics: dict[str, float] = {}
+    calibrated: set[str] = set()
 
     merged = context.scratch / "merged"
     merge_report = _merge_once(context, merged, device, metrics)
     tokenizer = AutoTokenizer.from_pretrained(merged, local_files_only=True)
     if settings.model.use_gptq:
         quantized = context.scratch / "quantized"
-        gptq_report = _quantize_once(context, merged, quantized, tokenizer, device, threads, metrics)
+        gptq_report = _quantize_once(context, merged, quantized, tokenizer, device, threads, metrics, calibrated)
         shutil.copytree(quantized, context.out, dirs_exist_ok=True)
         _say_what_gptq_did(context, gptq_report, metrics)
     else:
@@ -79,7 +81,7 @@ def make_quantized_model(context: StageContext) -> StageReport:
     del model
     model = load_for_inference(context.out, device=device, dtype=dtype)
     after = _read(model, tokenizer, texts, context) if settings.model.use_gptq else before
-    metrics |= _calibrate_difficulty(context, model, tokenizer)
+    metrics |= _calibrate_difficulty(context, model, tokenizer, calibrated)
     probe = texts.prompts[0] if texts.prompts else tokenizer("def main():")["input_ids"]
     sizes = measure_tensors(merged, context.out)
     checks = (
@@ -107,6 +109,7 @@ def make_quantized_model(context: StageContext) -> StageReport:
         | {f"bits_per_byte_{language}_rounded": score for language, score in (rounded or {}).items()},
         checks=checks,
         notes={"answers_unquantized": [tokenizer.decode(answer) for answer in before.answers]},
+        documents={"calibrated": sorted(calibrated)},
     )
 
 
@@ -137,9 +140,9 @@ def _write_digest_config(context: StageContext) -> None:
 
 
 def _calibrate_difficulty(
-    context: StageContext, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
+    context: StageContext, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", calibrated: set[str]
 ) -> dict[str, float]:
-    """Write the calibration of the difficulty score, fitted on the validation split; metrics of it."""
+    """Write the calibration of the difficulty score, fitted on documents of the validation split; metrics of it."""
     # These load with the tokenizer.
     from smartdevdigest_ops.digesting.calibrate import calibrate_difficulty, choose_labelled  # noqa: PLC0415
     from smartdevdigest_ops.digesting.calibration import write_calibration  # noqa: PLC0415
@@ -148,6 +151,7 @@ def _calibrate_difficulty(
     settings = context.settings.digesting
     rows = read_split(context.input("labeled_pairs").path, "valid")
     documents = choose_labelled(rows, settings.calibration_documents, settings.factor_weights.model_dump())
+    calibrated |= {document_id(document.url) for document in documents}
     digester = Digester(model, tokenizer, read_digest_config(context.out))
     calibration = calibrate_difficulty(digester, documents, journal=context.scratch / "difficulty.jsonl")
     write_calibration(context.out, calibration)
@@ -186,6 +190,7 @@ def _quantize_once(
     device: str,
     threads: int,
     metrics: dict[str, float],
+    calibrated: set[str],
 ) -> GptqReport:
     """Quantize into scratch, or take what an interrupted try of this making quantized."""
     settings = context.settings
@@ -197,6 +202,7 @@ def _quantize_once(
         prompt_tokens=_prompt_tokens(context),
         seed=settings.seed,
     )
+    calibrated |= set(calibration.document_ids)
     metrics |= {
         "num_calibration_documents": len(calibration.sequences),
         "num_calibration_tokens": calibration.num_tokens,

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ class StageReport:
     checks: tuple[CheckResult, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     """JSON for a reader: tables, `markdown`."""
+    documents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """How documents were used (`lineage.uses.Role`) -> ids of those that were drawn from the inputs."""
 
 
 @dataclass(frozen=True)

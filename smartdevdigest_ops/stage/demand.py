@@ -5,12 +5,18 @@ restart, a lost tick or a run started by hand changes nothing in what is due. Wh
 decides it, so that a start that failed is not repeated before something that counts has changed.
 """
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smartdevdigest_ops.artifacts import ArtifactStore, Making, canonical_json, content_hash
+from smartdevdigest_ops.artifacts import (
+    ArtifactError,
+    ArtifactStore,
+    Making,
+    canonical_json,
+    content_hash,
+    read_record,
+)
 from smartdevdigest_ops.settings import Settings, resolve_path
 from smartdevdigest_ops.stage.planning import (
     Comparison,
@@ -206,8 +212,8 @@ def making_behind(store: ArtifactStore, asset: str, version: str) -> Making | No
         if version not in text:
             continue  # parsing the records of a thousand drops would cost a second
         try:
-            making = Making(**json.loads(text))
-        except (ValueError, TypeError):
+            making = read_record(record)
+        except ArtifactError:
             continue  # damaged: `verify` names it
         if making.version == version:
             found.append(making)

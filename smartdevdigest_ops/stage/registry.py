@@ -6,7 +6,8 @@ from smartdevdigest_ops.artifacts import canonical_json, content_hash
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage.declaration import Stage, StageError
 
-# Where each stage is defined: a module that holds `STAGE` (or `STAGES`). Importing one imports nothing heavy.
+# Where each stage is defined, each after its inputs: a module that holds `STAGE` (or `STAGES`). Importing one imports
+# nothing heavy.
 STAGE_MODULES: dict[str, str] = {
     "base_model": "smartdevdigest_ops.models.stage",
     "raw_crawl": "smartdevdigest_ops.drops.stage",

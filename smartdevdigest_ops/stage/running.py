@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from smartdevdigest_ops.artifacts import Artifact, ArtifactStore, Making
+from smartdevdigest_ops.lineage.document_index import DocumentIndex
 from smartdevdigest_ops.resources import ResourceMeter
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage.declaration import (
@@ -58,6 +59,7 @@ def _make(
         wait_for_all()  # the others may still read checkpoints, which go once the making is recorded
         _refuse_unreported_checks(stage, report)
         artifact = store.publish(out, spec.stage, spec.partition, known=context.reused)
+        DocumentIndex(store).add(artifact)
     blocking = {check.name for check in stage.checks if check.blocking}
     making = Making(
         asset=spec.stage,
@@ -73,6 +75,7 @@ def _make(
         checks=[check.__dict__ | {"blocking": check.name in blocking} for check in report.checks],
         notes=dict(report.notes),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        documents={use: sorted(ids) for use, ids in report.documents.items()},
     )
     store.record(making)
     return making

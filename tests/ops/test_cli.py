@@ -8,7 +8,7 @@ import pytest
 
 from smartdevdigest_ops.cli import main
 
-COMMANDS = ("run", "digest", "serve", "crawl", "evaluate", "verify", "trained-on", "plan", "label", "path", "ui")
+COMMANDS = ("run", "digest", "serve", "crawl", "evaluate", "verify", "lineage", "plan", "label", "path", "ui")
 
 
 @pytest.fixture(autouse=True)
@@ -148,10 +148,3 @@ def test_overrides_of_the_command_line_reach_the_settings(monkeypatch: pytest.Mo
     main(["verify", "--set", "seed=5", "--set", "data.label_paths=[a, b]"])
     settings = load_settings()
     assert (settings.seed, settings.data.label_paths, settings.model.threads) == (5, ("a", "b"), 2)
-
-
-def test_trained_on_refuses_a_store_that_is_not_there_and_what_is_no_url(capsys):
-    assert main(["trained-on", "https://a.example/page"]) == 2
-    assert "There is no store" in capsys.readouterr().err
-    assert main(["trained-on", "page"]) == 2
-    assert "no absolute http(s) URL" in capsys.readouterr().err

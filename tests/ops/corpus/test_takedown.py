@@ -1,6 +1,5 @@
 """The takedown list: what it names leaves the corpus, and whoever learned from it is named."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,9 @@ import pytest
 from corpus_samples import Corpus, publish, record, text
 
 from smartdevdigest_ops.artifacts import Making, content_hash
-from smartdevdigest_ops.cli import main
 from smartdevdigest_ops.corpus.takedown import TakedownError, read_takedowns
 from smartdevdigest_ops.corpus.url import canonical_url
-from smartdevdigest_ops.lineage import trained_on
+from smartdevdigest_ops.lineage.impact import find_impact
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -83,52 +81,29 @@ def test_pages_taken_down_leave_the_corpus_and_what_learned_from_them_is_named(t
     assert making.metrics["num_dropped_taken_down"] == 3
     assert making.metrics["num_taken_down_in_snapshot"] == 3
     assert making.notes["taken_down"]["urls"] == [f"https://a.example/blog/{n}" for n in range(3)]
-    named = making.notes["taken_down"]["trained_on_them"]
-    assert named == [
-        f"corpus_snapshot {snapshot.version} (current), holds 3 of them",
-        f"m1_checkpoint {version} (current)",
+    named = making.notes["taken_down"]["went_into"]
+    assert [line.partition(": ")[2] for line in named] == [
+        "taken in (3)",
+        "cleaned (3)",
+        "kept (3)",
+        f"frozen (3, split {splits['https://a.example/blog/0']})",
+        "trained on 3",
     ]
+    assert named[3].startswith(f"corpus_snapshot@{snapshot.version} (current)")
+    assert making.metrics["num_taken_down"] == 3
+    assert making.metrics["num_current_that_learned_from_taken_down"] == 1
+    assert "3 documents of the drops are marked for removal" in making.notes["takedown_impact"]
+    assert f"| m1_checkpoint@{version} | trained on 3 |" in making.notes["takedown_impact"]
     corpus.make("corpus_snapshot")
     corpus.drop("2.jsonl", record("other", text(20)))
     making, _ = corpus.make("cleaned_corpus")
     assert making.metrics["num_taken_down_in_snapshot"] == 0
-    named = trained_on(corpus.store, [content_hash("https://a.example/blog/1")])
-    assert [(each.asset, each.is_current) for each in named] == [("corpus_snapshot", False), ("m1_checkpoint", True)]
-    assert trained_on(corpus.store, [content_hash("https://nowhere.example/")]) == []
-
-
-def test_what_was_made_of_a_version_that_is_gone_or_damaged_is_still_named(tmp_path: Path, run: Any) -> None:
-    corpus = Corpus(tmp_path, run)
-    corpus.drop("1.jsonl", *(record(str(n), text(n)) for n in range(40)))
-    corpus.make("cleaned_corpus")
-    snapshot, artifact = corpus.make("corpus_snapshot")
-    version = publish(corpus.store, "m1_checkpoint", lambda out: (out / "model.safetensors").write_bytes(b""))
-    corpus.store.record(
-        Making("m1_checkpoint", None, version, "f" * 16, {"corpus_snapshot": snapshot.version}, {}, "1", {}, {}, {}, [])
-    )
-    for damage in (
-        lambda: (artifact.path / "train.parquet").write_bytes(b"PAR1"),
-        lambda: shutil.rmtree(artifact.path),
-    ):
-        damage()
-        named = trained_on(corpus.store, [content_hash("https://a.example/1")])
-        assert [(each.asset, each.num_documents) for each in named] == [("corpus_snapshot", None), ("m1_checkpoint", 0)]
-        assert "is gone or damaged and may hold them" in str(named[0])
-
-
-def test_the_command_says_what_to_do_next_and_takes_no_pattern_for_a_page(
-    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("SMARTDEVDIGEST_STORE", str(tmp_path / "store"))
-    assert main(["trained-on", "https://a.example/1"]) == 2
-    assert "There is no store" in capsys.readouterr().err
-    corpus = Corpus(tmp_path, run)
-    corpus.drop("1.jsonl", *(record(str(n), text(n)) for n in range(40)))
-    corpus.make("cleaned_corpus")
-    corpus.make("corpus_snapshot")
-    assert main(["trained-on", "https://a.example/1?utm_source=mail"]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith("corpus_snapshot ")
-    assert "data.takedown_path" in told.err
-    assert main(["trained-on", "https://a.example/*"]) == 2
-    assert "is a pattern" in capsys.readouterr().err
+    named = find_impact(corpus.store, [content_hash("https://a.example/blog/1")])
+    assert [(each.asset, each.is_current) for each in named] == [
+        ("raw_crawl", True),
+        ("cleaned_documents", True),
+        ("cleaned_corpus", False),
+        ("corpus_snapshot", False),
+        ("m1_checkpoint", True),
+    ]
+    assert find_impact(corpus.store, [content_hash("https://nowhere.example/")]) == []

@@ -1,0 +1,7 @@
+"""`python -m smartdevdigest_ops.cli`."""
+
+import sys
+
+from smartdevdigest_ops.cli.command_line import main
+
+sys.exit(main())

@@ -1,0 +1,94 @@
+"""Commands about what is in the store: `path`, `lineage`, `verify`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from smartdevdigest_ops.artifacts import ArtifactStore
+from smartdevdigest_ops.cli.command import EXIT_FAILED, Commands, relative
+from smartdevdigest_ops.errors import UserError
+from smartdevdigest_ops.settings import load_settings
+
+
+def add_to(commands: Commands) -> None:
+    """Add them."""
+    path = commands.add("path", "print the directory of an asset's current version, or of another one", _path)
+    path.add_argument("asset", help="ASSET or ASSET[DROP], with @VERSION: that version")
+
+    lineage = commands.add("lineage", "where documents went, or what an artifact was made from", _lineage)
+    lineage.add_argument(
+        "subjects", metavar="URL|ARTIFACT", nargs="+",
+        help="addresses of pages, in any spelling: every artifact that they went into, and how. Or one artifact "
+        "(ASSET, ASSET[DROP], either with @VERSION, or a path): everything that it was made from",
+    )  # fmt: skip
+    lineage.add_argument("--documents", action="store_true", help="of an artifact: the documents, one by one")
+
+    commands.add("verify", "check every artifact's files against their hashes", _verify)
+
+
+def _path(options: argparse.Namespace) -> int:
+    from smartdevdigest_ops.lineage.ancestry import find_version  # noqa: PLC0415
+
+    store = ArtifactStore(load_settings().store_dir)
+    asset, partition, version = find_version(store, options.asset)
+    print(store.open(asset, version, partition).path)
+    return 0
+
+
+def _lineage(options: argparse.Namespace) -> int:
+    store = ArtifactStore(load_settings().store_dir)
+    are_urls = ["://" in subject for subject in options.subjects]
+    if len(options.subjects) > 1 and not all(are_urls):
+        raise UserError("lineage takes several URLs, or one artifact: give artifacts one at a time.")
+    if not store.root.is_dir():
+        raise UserError(f"There is no store at {relative(store.root)}, so nothing was made there.")
+    return _lineage_of_pages(store, options.subjects) if all(are_urls) else _lineage_of_artifact(store, options)
+
+
+def _lineage_of_pages(store: ArtifactStore, urls: Sequence[str]) -> int:
+    from smartdevdigest_ops.lineage.document_index import document_id  # noqa: PLC0415
+    from smartdevdigest_ops.lineage.impact import find_impact  # noqa: PLC0415
+
+    if patterns := [url for url in urls if "*" in url]:
+        raise UserError(
+            f"{patterns[0]!r} is a pattern, and this command asks for pages one by one. Put it into the file of "
+            "data.takedown_path and run: the metadata of cleaned_corpus names all its pages and what learned from them."
+        )
+    found = find_impact(store, [document_id(url) for url in urls])
+    for impact in found:
+        print(impact)
+    num_learned = sum(impact.has_learned for impact in found)
+    print(
+        f"{len(urls)} pages went into {len(found)} artifacts in {relative(store.root)}; {num_learned} learned from "
+        "them",
+        file=sys.stderr,
+    )
+    if found:
+        print(
+            "Named in the file of data.takedown_path, the pages leave the corpus at the next run, and what is current "
+            "is made again without them. Older versions stay in the store until their directories are removed.",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _lineage_of_artifact(store: ArtifactStore, options: argparse.Namespace) -> int:
+    from smartdevdigest_ops.lineage.ancestry import ancestry_lines, document_lines, find_version  # noqa: PLC0415
+
+    version = find_version(store, options.subjects[0])
+    for line in document_lines(store, version) if options.documents else ancestry_lines(store, version):
+        print(line)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    store = ArtifactStore(load_settings().store_dir)
+    if not store.root.is_dir():
+        raise UserError(f"There is no store at {relative(store.root)} to verify. `smartdevdigest run` makes one.")
+    num_artifacts, num_files, problems = store.verify()
+    for problem in problems:
+        print(problem)
+    print(f"{num_artifacts} artifacts, {num_files} files, {len(problems)} problems in {relative(store.root)}")
+    if problems:
+        print("Remove a damaged version's directory and run again: it is made anew.")
+    return EXIT_FAILED if problems else 0

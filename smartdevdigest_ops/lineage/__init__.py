@@ -1,0 +1,1 @@
+"""Lineage: which documents made an artifact, and which artifacts a document made."""
