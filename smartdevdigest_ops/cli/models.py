@@ -1,4 +1,4 @@
-"""Commands that use a model: `digest`, `serve`, `evaluate`."""
+"""Commands that use a model: `digest`, `serve`, `evaluate`, `export`."""
 
 import argparse
 import contextlib
@@ -30,6 +30,10 @@ def add_to(commands: Commands) -> None:
     evaluate.add_argument("--gold-difficulty", type=Path, help="JSON Lines of {url, level}")
     evaluate.add_argument("--model", type=Path, help="model directory; default: the current release")
     evaluate.add_argument("-o", "--out", type=Path, required=True, help="directory for report.json and report.html")
+
+    export = commands.add("export", "the released model with its card, for others to use", _export)
+    export.add_argument("target", metavar="DIR", type=Path, help="directory that does not exist yet")
+    export.add_argument("--name", help="name of the model in its card; default: the directory's")
 
 
 def _digest(options: argparse.Namespace) -> int:
@@ -85,6 +89,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     for what, number in report["coverage"].items():
         print(f"{number} {what}", file=sys.stderr)
     print(f"report   {relative(options.out / 'report.html')}")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from smartdevdigest_ops.publishing.export import CARD_FILE, export_model  # noqa: PLC0415
+
+    target = export_model(ArtifactStore(load_settings().store_dir), options.target, name=options.name)
+    print(f"model    {relative(target)}\ncard     {relative(target / CARD_FILE)}")
     return 0
 
 

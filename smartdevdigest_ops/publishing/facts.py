@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore, Making
+from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore
+from smartdevdigest_ops.lineage.ancestry import find_ancestry
 from smartdevdigest_ops.models.terms import Terms, terms_of
 
 _SHOWN_SOURCES = 20
+_NEEDED = ("base_model", "domain_tokenizer", "corpus_snapshot", "labeled_pairs", "m1_checkpoint", "m2_adapter")
 _TRAINED_BY = ("domain_tokenizer", "m1_checkpoint", "m2_adapter", "quantized_model")
 
 
@@ -48,19 +50,19 @@ def gather_facts(store: ArtifactStore, model: Artifact) -> ModelFacts:
     Raises:
         ArtifactError: a record of what it was made from is gone.
     """
-    making = _making(store, "quantized_model", model.version)
-    makings = {"quantized_model": making}
-    for name in ("m1_checkpoint", "m2_adapter", "labeled_pairs", "corpus_snapshot"):
-        makings[name] = _making(store, name, making.inputs[name])
-    m1 = makings["m1_checkpoint"]
-    for name in ("domain_tokenizer", "base_model"):
-        makings[name] = _making(store, name, m1.inputs[name])
+    ancestry = find_ancestry(store, ("quantized_model", None, model.version))
+    makings = {each.version[0]: each.making for each in ancestry if each.version[1] is None and each.making}
+    if missing := [name for name in _NEEDED if name not in makings]:
+        raise ArtifactError(
+            f"{store.root}: no record says how the {', '.join(missing)} behind quantized_model {model.version} came to "
+            "be, so a card cannot say what the model comes from. Run `smartdevdigest verify`."
+        )
     base = makings["base_model"]
     settings: dict[str, Any] = {}
     for name in _TRAINED_BY:
         settings |= makings[name].settings
     base_model = str(base.notes["base_model"])
-    snapshot = store.open("corpus_snapshot", m1.inputs["corpus_snapshot"])
+    snapshot = store.open("corpus_snapshot", makings["m1_checkpoint"].inputs["corpus_snapshot"])
     pairs = store.open("labeled_pairs", makings["m2_adapter"].inputs["labeled_pairs"])
     by_source = _documents_by_source(snapshot.path / "train.parquet")
     languages: Counter[str] = Counter()
@@ -81,24 +83,6 @@ def gather_facts(store: ArtifactStore, model: Artifact) -> ModelFacts:
         num_labels=_num_rows(pairs.path / "train.parquet"),
         sources=_largest(by_source),
     )
-
-
-def _making(store: ArtifactStore, asset: str, version: str) -> Making:
-    """The record of this version; of several that made the same bytes, the last."""
-    found = []
-    for record in sorted((store.root / asset / "makings").glob("*.json")):
-        try:
-            making = Making(**json.loads(record.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            continue  # `verify` names it
-        if making.version == version:
-            found.append(making)
-    if not found:
-        raise ArtifactError(
-            f"{store.root}: no record says how {asset} {version} was made, so a card cannot say what the model comes "
-            "from. Run `smartdevdigest verify`."
-        )
-    return max(found, key=lambda making: making.created)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

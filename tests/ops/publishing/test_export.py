@@ -94,7 +94,7 @@ def test_a_damaged_model_is_not_exported_and_leaves_nothing_behind(store, tmp_pa
 
 def test_a_model_whose_record_is_gone_has_no_card(store, tmp_path):
     shutil.rmtree(store.root / "m1_checkpoint" / "makings")
-    with pytest.raises(ArtifactError, match="no record says how m1_checkpoint"):
+    with pytest.raises(ArtifactError, match="no record says how the .*m1_checkpoint"):
         export_model(store, tmp_path / "out")
 
 
