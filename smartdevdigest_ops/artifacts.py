@@ -133,11 +133,17 @@ class Making:
     created: str = ""
     documents: dict[str, list[str]] = field(default_factory=dict)
     """How documents were used -> ids of those, where it was some of an input's and the inputs do not say which."""
+    in_place_of: str = ""
+    """Fingerprint of the making that this one stands for, because somebody decided so; empty of all others."""
 
     @property
     def passed_gates(self) -> bool:
         """Whether every blocking check passed, so that others may build on it."""
         return all(check["passed"] for check in self.checks if check["blocking"])
+
+    def answers(self, fingerprint: str) -> bool:
+        """Whether this is what the making with this fingerprint was to be."""
+        return fingerprint in (self.fingerprint, self.in_place_of)
 
     def sources(self) -> Iterator[tuple[str, str | None, str]]:
         """(asset, partition, version) of every input."""

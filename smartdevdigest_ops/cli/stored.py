@@ -1,4 +1,4 @@
-"""Commands about what is in the store: `path`, `lineage`, `verify`."""
+"""Commands about what is in the store: `path`, `lineage`, `release`, `verify`."""
 
 import argparse
 import sys
@@ -22,6 +22,15 @@ def add_to(commands: Commands) -> None:
         "(ASSET, ASSET[DROP], either with @VERSION, or a path): everything that it was made from",
     )  # fmt: skip
     lineage.add_argument("--documents", action="store_true", help="of an artifact: the documents, one by one")
+
+    release = commands.add("release", "which model is served, and how that came to be; or decide otherwise", _release)
+    decision = release.add_mutually_exclusive_group()
+    decision.add_argument("--promote", metavar="VERSION", help="serve this version of quantized_model, past the gate")
+    decision.add_argument(
+        "--rollback", metavar="VERSION", nargs="?", const="",
+        help="serve the model of an earlier release (its version, or the model's); default: of the one before",
+    )  # fmt: skip
+    release.add_argument("--why", metavar="TEXT", help="the reason, which is kept with the decision")
 
     commands.add("verify", "check every artifact's files against their hashes", _verify)
 
@@ -78,6 +87,34 @@ def _lineage_of_artifact(store: ArtifactStore, options: argparse.Namespace) -> i
     version = find_version(store, options.subjects[0])
     for line in document_lines(store, version) if options.documents else ancestry_lines(store, version):
         print(line)
+    return 0
+
+
+def _release(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    store = ArtifactStore(settings.store_dir)
+    if options.promote is None and options.rollback is None:
+        if options.why is not None:
+            raise UserError("--why is the reason of a decision: give --promote VERSION or --rollback with it.")
+        from smartdevdigest_ops.release.history import history_lines  # noqa: PLC0415
+
+        for line in history_lines(store):
+            print(line)
+        return 0
+    from smartdevdigest_ops.release.decisions import promote, roll_back  # noqa: PLC0415
+
+    if options.promote is not None:
+        making = promote(settings, options.promote, options.why or "")
+    else:
+        making = roll_back(settings, options.rollback or None, options.why or "")
+    decision = making.notes["decision"]
+    print(f"{decision['by']}: {decision['from'] or 'no model'} -> {decision['to']}; release {making.version}")
+    if (settings.store_dir / "dagster").is_dir():
+        from smartdevdigest_assets.headless import dagster_instance  # noqa: PLC0415 - Dagster only where it is needed
+        from smartdevdigest_assets.release import report_decision  # noqa: PLC0415
+
+        with dagster_instance(settings.store_dir) as instance:
+            report_decision(instance, making)
     return 0
 
 

@@ -8,7 +8,20 @@ import pytest
 
 from smartdevdigest_ops.cli import main
 
-COMMANDS = ("run", "digest", "serve", "crawl", "evaluate", "verify", "lineage", "plan", "label", "path", "ui")
+COMMANDS = (
+    "run",
+    "digest",
+    "serve",
+    "crawl",
+    "evaluate",
+    "verify",
+    "lineage",
+    "release",
+    "plan",
+    "label",
+    "path",
+    "ui",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +56,9 @@ def test_help_needs_no_heavy_package():
         (["run", "--set", "seed=1", "--set", "seed.x=2"], "no settings below it"),
         (["run", "--set", "profile=ci"], "--profile"),
         (["verify"], "There is no store"),
+        (["release"], "There is no release"),
+        (["release", "--why", "x"], "--promote VERSION or --rollback"),
+        (["release", "--rollback", "--why", "x"], "no earlier release"),
         (["path", "base_model[x]"], "does not come by drop"),
         (["run", "--select", "nosuch"], "nosuch"),
         (["digest", "nowhere.json"], "nowhere.json is not a file"),
