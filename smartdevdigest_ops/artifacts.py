@@ -3,7 +3,9 @@
     <root>/<asset>[/<partition>]/<version>/…          the files, and manifest.json
     <root>/<asset>[/<partition>]/makings/<fp>.json     what one making (fingerprint fp) produced, from what
     <root>/<asset>[/<partition>]/current.json          the last making whose blocking checks all passed
+    <root>/<asset>[/<partition>]/pruned/<version>.json what is remembered of a version that was removed
     <root>/.staging/…  <root>/.scratch/…               being written; kept between tries of one making
+    <root>/.trash/…                                    being removed
 
 A stage writes into a staging directory; publishing hashes the files, writes the manifest and renames the directory
 into place, so that nothing half-written is ever visible. `version` is a hash of the files alone: the same content
@@ -29,6 +31,8 @@ from typing import Any
 from smartdevdigest_ops.errors import UserError
 
 MANIFEST = "manifest.json"
+INPUTS_FILE = "inputs.json"
+"""In the scratch of a making that is not finished: what it reads."""
 _ID_CHARACTERS = 16
 _HOST = socket.gethostname().replace(".", "-")
 
@@ -188,7 +192,8 @@ class ArtifactStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def _home(self, asset: str, partition: str | None) -> Path:
+    def home(self, asset: str, partition: str | None) -> Path:
+        """Directory of an asset, or of one of its partitions."""
         return self.root / asset / partition if partition else self.root / asset
 
     def partitions(self, asset: str) -> list[str]:
@@ -197,7 +202,7 @@ class ArtifactStore:
 
     def making(self, asset: str, fingerprint: str, partition: str | None = None) -> Making | None:
         """The making with this fingerprint, if it was ever finished and its artifact is still there."""
-        path = self._home(asset, partition) / "makings" / f"{fingerprint}.json"
+        path = self.home(asset, partition) / "makings" / f"{fingerprint}.json"
         if not path.is_file():
             return None
         try:
@@ -224,7 +229,7 @@ class ArtifactStore:
 
     def current_making(self, asset: str, partition: str | None = None) -> Making | None:
         """The last making that passed its gates, if any."""
-        path = self._home(asset, partition) / "current.json"
+        path = self.home(asset, partition) / "current.json"
         if not path.is_file():
             return None
         try:
@@ -244,7 +249,7 @@ class ArtifactStore:
         Raises:
             ArtifactError: it is not in the store, or its manifest cannot be read.
         """
-        path = self._home(asset, partition) / version
+        path = self.home(asset, partition) / version
         try:
             files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -258,13 +263,49 @@ class ArtifactStore:
         """What is remembered of a version that was pruned: its manifest, `path`, `bytes` and `pruned` (when)."""
         try:
             found: dict[str, Any] = json.loads(
-                (self._home(asset, partition) / "pruned" / f"{version}.json").read_text(encoding="utf-8")
+                (self.home(asset, partition) / "pruned" / f"{version}.json").read_text(encoding="utf-8")
             )
         except (OSError, ValueError):
             return None
         return found
 
-    def _versions(self) -> list[tuple[str, str | None, str]]:
+    def remove(self, artifact: Artifact, why: str, num_bytes: int) -> None:
+        """Remove a version whole, and remember what it was; who has its files open can go on reading them."""
+        remembered = {
+            "asset": artifact.asset,
+            "partition": artifact.partition,
+            "version": artifact.version,
+            "files": dict(artifact.files),
+            "path": str(artifact.path.relative_to(self.root)),
+            "bytes": num_bytes,
+            "why": why,
+        }
+        home = self.home(artifact.asset, artifact.partition)
+        write_atomically(home / "pruned" / f"{artifact.version}.json", json.dumps(remembered, indent=1))
+        self.discard(artifact.path)
+
+    def discard(self, path: Path) -> None:
+        """Take a directory out of the store in one step, then delete it; `empty_trash` ends what a kill left."""
+        trash = self.root / ".trash"
+        trash.mkdir(exist_ok=True)
+        path.rename(Path(tempfile.mkdtemp(dir=trash)) / path.name)
+        self.empty_trash()
+
+    def empty_trash(self) -> None:
+        """Delete what was taken out of the store."""
+        shutil.rmtree(self.root / ".trash", ignore_errors=True)
+
+    def versions(self) -> list[Artifact]:
+        """Every version that is in the store and can be opened."""
+        found = []
+        for asset, partition, version in self.recorded_versions():
+            try:
+                found.append(self.open(asset, version, partition))
+            except ArtifactError:
+                continue  # gone, or `verify` names it
+        return found
+
+    def recorded_versions(self) -> list[tuple[str, str | None, str]]:
         """(asset, partition, version) of every directory that is a version, by its manifest or by its making."""
         found = set()
         for manifest in [*self.root.glob(f"*/*/{MANIFEST}"), *self.root.glob(f"*/*/*/{MANIFEST}")]:
@@ -275,7 +316,7 @@ class ArtifactStore:
             try:
                 version = json.loads(record.read_text(encoding="utf-8"))["version"]
             except (ValueError, KeyError, TypeError):
-                continue  # `problems` names it
+                continue  # `verify` names it
             found.add((home[0], home[1] if len(home) == 2 else "", version))
         return [
             (asset, partition or None, version)
@@ -283,52 +324,18 @@ class ArtifactStore:
             if not asset.startswith(".")
         ]
 
-    def verify(self) -> tuple[int, int, list[str]]:
-        """(artifacts, files, problems): every published byte against its hash, and every record and pointer."""
-        problems: list[str] = []
-        num_artifacts = num_files = 0
-        for asset, partition, version in self._versions():
-            num_artifacts += 1
-            try:
-                artifact = self.open(asset, version, partition)
-            except ArtifactError as error:
-                problems.append(str(error))
-                continue
-            num_files += len(artifact.files)
-            problems += artifact.problems()
-            if version_of(artifact.files) != version:
-                problems.append(f"{artifact.path / MANIFEST}: names files that do not hash to this version")
-        for pattern in ("*/makings/*.json", "*/*/makings/*.json", "*/current.json", "*/*/current.json"):
-            for record in sorted(self.root.glob(pattern)):
-                try:
-                    json.loads(record.read_text(encoding="utf-8"))["fingerprint"]
-                except (ValueError, KeyError, TypeError):
-                    problems.append(f"{record}: is not the record it should be")
-        problems += self._broken_chains()
-        return num_artifacts, num_files, problems
-
-    def _broken_chains(self) -> list[str]:
-        """Inputs of current makings that are gone."""
-        broken = []
-        for pointer in [*sorted(self.root.glob("*/current.json")), *sorted(self.root.glob("*/*/current.json"))]:
-            home = pointer.parent.relative_to(self.root).parts
-            making = self.current_making(home[0], home[1] if len(home) == 2 else None)
-            for upstream, versions in making.inputs.items() if making else ():
-                if upstream.startswith("file:"):
-                    continue
-                by_partition = versions if isinstance(versions, dict) else {None: versions}
-                for partition, version in by_partition.items():
-                    if not (self._home(upstream, partition) / version / MANIFEST).is_file():
-                        broken.append(f"{pointer.parent}: was made from {upstream} {version}, which is gone")
-        return broken
-
     @contextmanager
-    def lock(self, asset: str, partition: str | None) -> Iterator[None]:
-        """Held by the one process that makes this asset (of this partition); others wait, and find what it made."""
+    def lock(self, asset: str, partition: str | None, *, wait: bool = True) -> Iterator[None]:
+        """Held by the one process that makes this asset (of this partition); others wait, and find what it made.
+
+        Raises:
+            BlockingIOError: another process holds it, and `wait` is false.
+        """
         path = self.root / ".locks" / (f"{asset}.{partition}" if partition else asset)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)  # released when the process ends, however it ends
+            # Released when the process ends, however it ends.
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
     def scratch(self, asset: str, fingerprint: str) -> Path:
@@ -375,7 +382,7 @@ class ArtifactStore:
         for name in (*(files.keys() - known.keys()), MANIFEST):
             (staged / name).chmod(0o644)
             _sync(staged / name)  # before the rename: a power cut must not leave a version of empty files
-        final = self._home(asset, partition) / version
+        final = self.home(asset, partition) / version
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.is_dir() and not self._is_sound(asset, version, partition):
             shutil.rmtree(final)  # damaged since: replaced by the sound copy just made
@@ -397,7 +404,7 @@ class ArtifactStore:
 
     def record(self, making: Making) -> None:
         """Write a making down, and make it the current one if it passed its gates."""
-        home = self._home(making.asset, making.partition)
+        home = self.home(making.asset, making.partition)
         write_atomically(home / "makings" / f"{making.fingerprint}.json", seal_record(making))
         self.make_current(making)
         shutil.rmtree(self.root / ".scratch" / making.asset / making.fingerprint, ignore_errors=True)
@@ -407,7 +414,7 @@ class ArtifactStore:
         if not making.passed_gates:
             return
         pointer = {"version": making.version, "fingerprint": making.fingerprint}
-        write_atomically(self._home(making.asset, making.partition) / "current.json", json.dumps(pointer))
+        write_atomically(self.home(making.asset, making.partition) / "current.json", json.dumps(pointer))
 
 
 def version_of(files: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Commands about what is in the store: `path`, `lineage`, `release`, `verify`."""
+"""Commands about what is in the store: `path`, `lineage`, `release`, `verify`, `prune`."""
 
 import argparse
 import sys
@@ -31,6 +31,9 @@ def add_to(commands: Commands) -> None:
         help="serve the model of an earlier release (its version, or the model's); default: of the one before",
     )  # fmt: skip
     release.add_argument("--why", metavar="TEXT", help="the reason, which is kept with the decision")
+
+    prune = commands.add("prune", "remove what the store no longer needs", _prune)
+    prune.add_argument("--dry-run", action="store_true", help="remove nothing; say what would go and what that frees")
 
     commands.add("verify", "check every artifact's files against their hashes", _verify)
 
@@ -118,14 +121,36 @@ def _release(options: argparse.Namespace) -> int:
     return 0
 
 
+def _prune(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    if not settings.store_dir.is_dir():
+        raise UserError(f"There is no store at {relative(settings.store_dir)} to prune.")
+    from smartdevdigest_ops.housekeeping.prune import plan_prune, prune  # noqa: PLC0415
+
+    if options.dry_run:
+        removals = plan_prune(settings)
+        for removal in removals:
+            print(f"would remove {removal.name}, {removal.num_bytes:,} B")
+        print(f"{len(removals)} to remove, {sum(each.num_bytes for each in removals):,} B; nothing was removed")
+        return 0
+    report = prune(settings, print)
+    print(f"{len(report.removed)} removed, {report.num_bytes:,} B freed, {len(report.busy)} left for the next time")
+    return 0
+
+
 def _verify(options: argparse.Namespace) -> int:
+    from smartdevdigest_ops.housekeeping.verify import verify_store  # noqa: PLC0415
+
     store = ArtifactStore(load_settings().store_dir)
     if not store.root.is_dir():
         raise UserError(f"There is no store at {relative(store.root)} to verify. `smartdevdigest run` makes one.")
-    num_artifacts, num_files, problems = store.verify()
+    found = verify_store(store)
+    problems = found.problems
     for problem in problems:
         print(problem)
-    print(f"{num_artifacts} artifacts, {num_files} files, {len(problems)} problems in {relative(store.root)}")
+    print(
+        f"{found.num_artifacts} artifacts, {found.num_files} files, {len(problems)} problems in {relative(store.root)}"
+    )
     if problems:
         print("Remove a damaged version's directory and run again: it is made anew.")
     return EXIT_FAILED if problems else 0

@@ -10,6 +10,7 @@ import pytest
 
 from smartdevdigest_assets.headless import dagster_instance
 from smartdevdigest_ops.artifacts import ArtifactStore
+from smartdevdigest_ops.housekeeping.verify import verify_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,7 +33,7 @@ def test_two_runs_at_once_in_one_store_both_succeed(tmp_path: Path):
     command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "+key:corpus_snapshot"]
     runs = [subprocess.Popen(command, env=environment) for _ in range(2)]
     assert [run.wait(timeout=120) for run in runs] == [0, 0]
-    assert ArtifactStore(tmp_path).verify()[2] == []
+    assert verify_store(ArtifactStore(tmp_path)).problems == ()
 
 
 def test_the_graph_runs_through_the_multiprocess_executor(tmp_path: Path):

@@ -9,18 +9,8 @@ import pytest
 from smartdevdigest_ops.cli import main
 
 COMMANDS = (
-    "run",
-    "digest",
-    "serve",
-    "crawl",
-    "evaluate",
-    "verify",
-    "lineage",
-    "release",
-    "plan",
-    "label",
-    "path",
-    "ui",
+    *("run", "digest", "serve", "crawl", "evaluate", "verify", "lineage", "release", "prune", "plan", "label"),
+    *("path", "ui"),
 )
 
 
@@ -56,6 +46,7 @@ def test_help_needs_no_heavy_package():
         (["run", "--set", "seed=1", "--set", "seed.x=2"], "no settings below it"),
         (["run", "--set", "profile=ci"], "--profile"),
         (["verify"], "There is no store"),
+        (["prune"], "There is no store"),
         (["release"], "There is no release"),
         (["release", "--why", "x"], "--promote VERSION or --rollback"),
         (["release", "--rollback", "--why", "x"], "no earlier release"),
