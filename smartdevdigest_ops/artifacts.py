@@ -88,18 +88,20 @@ class Artifact:
 
     def problems(self) -> list[str]:
         """What differs from the manifest, file by file; empty when every byte is as published."""
-        found = []
-        for name, expected in self.files.items():
-            file = self.path / name
-            if not file.is_file():
-                found.append(f"{file}: missing")
-            elif file.stat().st_size != expected["bytes"]:
-                found.append(f"{file}: {file.stat().st_size} bytes, published with {expected['bytes']}")
-            elif file_sha256(file) != expected["sha256"]:
-                found.append(f"{file}: content differs from what was published (sha256)")
+        found = [problem for name in self.files if (problem := self._problem(name))]
         known = {*self.files, MANIFEST}
         extra = [f for f in self.path.rglob("*") if f.is_file() and str(f.relative_to(self.path)) not in known]
         return found + [f"{file}: not in the manifest" for file in sorted(extra)]
+
+    def _problem(self, name: str) -> str | None:
+        file, expected = self.path / name, self.files.get(name)
+        if expected is None or not file.is_file():
+            return f"{file}: missing"
+        if file.stat().st_size != expected["bytes"]:
+            return f"{file}: {file.stat().st_size} bytes, published with {expected['bytes']}"
+        if file_sha256(file) != expected["sha256"]:
+            return f"{file}: content differs from what was published (sha256)"
+        return None
 
     def refuse_damage(self) -> None:
         """Read every byte.
@@ -112,6 +114,19 @@ class Artifact:
                 f"{self.asset} {self.version} is damaged, and nothing was made from it: {'; '.join(problems[:3])}. "
                 f"Remove the directory {self.path} and run again: it is made anew."
             )
+
+    def sound_file(self, name: str) -> Path:
+        """Path of one file, every byte of it checked.
+
+        Raises:
+            ArtifactError: it is missing, or differs from what was published.
+        """
+        if problem := self._problem(name):
+            raise ArtifactError(
+                f"{self.asset} {self.version} is damaged, and nothing was read from it: {problem}. Remove the "
+                f"directory {self.path} and run again: it is made anew."
+            )
+        return self.path / name
 
 
 @dataclass(frozen=True)
@@ -161,25 +176,40 @@ class Making:
 _SEAL = ',\n  "seal": "'
 
 
-def seal_record(making: Making) -> str:
-    """The record of a making as it is written: JSON whose last entry is a hash of the text before it."""
-    body = json.dumps(asdict(making), indent=2, ensure_ascii=False).removesuffix("\n}")
+def sealed_json(value: Mapping[str, Any]) -> str:
+    """JSON whose last entry is a hash of the text before it."""
+    body = json.dumps(value, indent=2, ensure_ascii=False).removesuffix("\n}")
     return f'{body}{_SEAL}{content_hash(body)}"\n}}'
 
 
-def read_record(path: Path) -> Making:
-    """The making that a record tells of. One that was written before records had a seal is taken as it is.
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `sealed_json` wrote into a file. One that was written before there were seals is taken as it is.
 
     Raises:
-        ArtifactError: it is no record, or not what was written.
+        ArtifactError: it cannot be read, or is not what was written.
     """
     try:
         text = path.read_text(encoding="utf-8")
         body, seal, rest = text.rpartition(_SEAL)
         if seal and rest != f'{content_hash(body)}"\n}}':
             raise ValueError("its seal does not fit its text")
-        return Making(**json.loads(f"{body}\n}}" if seal else text))
-    except (OSError, ValueError, TypeError) as error:
+        value: dict[str, Any] = json.loads(f"{body}\n}}" if seal else text)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: is not what was written there ({error}), and nothing was taken from it."
+        ) from None
+    return value
+
+
+def read_record(path: Path) -> Making:
+    """The making that a record tells of.
+
+    Raises:
+        ArtifactError: it is no record, or not what was written.
+    """
+    try:
+        return Making(**read_sealed(path))
+    except (TypeError, ArtifactError) as error:
         raise ArtifactError(
             f"{path}: is not the record of a making that was written here ({error}). It counts as never made; run "
             "again, and the artifact is made and recorded anew."
@@ -252,7 +282,9 @@ class ArtifactStore:
         path = self.home(asset, partition) / version
         try:
             files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if any((type(entry["sha256"]), type(entry["bytes"])) != (str, int) for entry in files.values()):
+                raise ValueError("an entry is no hash and size")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"{path}: this version of {asset} cannot be opened ({error}). Nothing was loaded from it; "
                 "materialize the asset again."
@@ -262,10 +294,8 @@ class ArtifactStore:
     def pruned(self, asset: str, version: str, partition: str | None = None) -> dict[str, Any] | None:
         """What is remembered of a version that was pruned: its manifest, `path`, `bytes` and `pruned` (when)."""
         try:
-            found: dict[str, Any] = json.loads(
-                (self.home(asset, partition) / "pruned" / f"{version}.json").read_text(encoding="utf-8")
-            )
-        except (OSError, ValueError):
+            found = read_sealed(self.home(asset, partition) / "pruned" / f"{version}.json")
+        except ArtifactError:
             return None
         return found
 
@@ -281,7 +311,7 @@ class ArtifactStore:
             "why": why,
         }
         home = self.home(artifact.asset, artifact.partition)
-        write_atomically(home / "pruned" / f"{artifact.version}.json", json.dumps(remembered, indent=1))
+        write_atomically(home / "pruned" / f"{artifact.version}.json", sealed_json(remembered))
         self.discard(artifact.path)
 
     def discard(self, path: Path) -> None:
@@ -405,7 +435,7 @@ class ArtifactStore:
     def record(self, making: Making) -> None:
         """Write a making down, and make it the current one if it passed its gates."""
         home = self.home(making.asset, making.partition)
-        write_atomically(home / "makings" / f"{making.fingerprint}.json", seal_record(making))
+        write_atomically(home / "makings" / f"{making.fingerprint}.json", sealed_json(asdict(making)))
         self.make_current(making)
         shutil.rmtree(self.root / ".scratch" / making.asset / making.fingerprint, ignore_errors=True)
 

@@ -12,6 +12,8 @@ from smartdevdigest_ops.artifacts import (
     ArtifactStore,
     Making,
     read_record,
+    read_sealed,
+    sealed_json,
     version_of,
 )
 from smartdevdigest_ops.lineage.document_index import DocumentIndex, document_files, read_ids
@@ -93,8 +95,8 @@ def _unrecorded(sound: Iterable[Version], makings: Iterable[Making]) -> Iterator
     for version in sound:
         if version not in recorded:
             yield (
-                f"{name_of(version)}: no record says what it was made from: the record is lost or damaged, or a run was "
-                "killed before it was written. Run again, or remove the version."
+                f"{name_of(version)}: no record says what it was made from: it is lost or damaged, or a run was killed "
+                "before it was written. Run again, or remove the version."
             )
 
 
@@ -123,9 +125,10 @@ def _pointer_problems(store: ArtifactStore, makings: Iterable[Making]) -> Iterat
 def _tombstone_problems(store: ArtifactStore) -> Iterator[str]:
     for path in [*sorted(store.root.glob("*/pruned/*.json")), *sorted(store.root.glob("*/*/pruned/*.json"))]:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            sound = version_of(found["files"]) == path.stem == found["version"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found = read_sealed(path)
+            is_as_written = path.read_text(encoding="utf-8") == sealed_json(found)
+            sound = is_as_written and version_of(found["files"]) == path.stem == found["version"]
+        except (ArtifactError, KeyError, TypeError, AttributeError):
             sound = False
         if not sound:
             yield f"{path}: is not what was remembered of a pruned version"

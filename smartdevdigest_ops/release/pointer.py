@@ -33,7 +33,7 @@ def read_release(artifact: Artifact) -> dict[str, Any]:
     """
     path = artifact.path / RELEASE_FILE
     try:
-        artifact.refuse_damage()
+        artifact.sound_file(RELEASE_FILE)
         release: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, ArtifactError) as error:
         raise ArtifactError(
