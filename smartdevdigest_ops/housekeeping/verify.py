@@ -55,7 +55,7 @@ def verify_store(store: ArtifactStore) -> Verification:
     problems += broken
     problems += _unrecorded(sound, makings)
     problems += _pointer_problems(store, makings)
-    problems += _tombstone_problems(store)
+    problems += _tombstone_problems(store, makings)
     problems += _broken_chains(store, makings)
     problems += _release_problems(store, sound.values())
     problems += _index_problems(store, sound.values())
@@ -122,7 +122,8 @@ def _pointer_problems(store: ArtifactStore, makings: Iterable[Making]) -> Iterat
             yield f"{path}: names {version} by the making {fingerprint}, of which there is no such record"
 
 
-def _tombstone_problems(store: ArtifactStore) -> Iterator[str]:
+def _tombstone_problems(store: ArtifactStore, makings: Iterable[Making]) -> Iterator[str]:
+    recorded = {store.home(making.asset, making.partition) / making.version for making in makings}
     for path in [*sorted(store.root.glob("*/pruned/*.json")), *sorted(store.root.glob("*/*/pruned/*.json"))]:
         try:
             found = read_sealed(path)
@@ -132,6 +133,8 @@ def _tombstone_problems(store: ArtifactStore) -> Iterator[str]:
             sound = False
         if not sound:
             yield f"{path}: is not what was remembered of a pruned version"
+        elif path.parent.parent / path.stem not in recorded:
+            yield f"{path}: of this pruned version there is no record any more, so lineage cannot tell its inputs"
 
 
 def _broken_chains(store: ArtifactStore, makings: Iterable[Making]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Runs of the graph that are killed, that overlap, and that Dagster's multiprocess executor makes."""
+"""Runs of the graph that are killed, and that overlap."""
 
 import os
 import subprocess
@@ -34,23 +34,3 @@ def test_two_runs_at_once_in_one_store_both_succeed(tmp_path: Path):
     runs = [subprocess.Popen(command, env=environment) for _ in range(2)]
     assert [run.wait(timeout=120) for run in runs] == [0, 0]
     assert verify_store(ArtifactStore(tmp_path)).problems == ()
-
-
-def test_the_graph_runs_through_the_multiprocess_executor(tmp_path: Path):
-    environment = os.environ | {
-        "SMARTDEVDIGEST_PROFILE": "ci",
-        "SMARTDEVDIGEST_STORE": str(tmp_path),
-        "DAGSTER_HOME": str(tmp_path / "dagster"),
-    }
-    subprocess.run(
-        [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "raw_crawl"], env=environment, check=True
-    )
-    subprocess.run(
-        [sys.executable, "-m", "dagster", "job", "execute", "-m", "smartdevdigest_assets.definitions", "-j", "refresh"],
-        env=environment, check=True,
-    )  # fmt: skip
-    store = ArtifactStore(tmp_path)
-    assert store.current("release") is not None
-    with dagster_instance(tmp_path) as instance:
-        (run,) = instance.get_runs(dg.RunsFilter(job_name="refresh"))
-        assert run.status == dg.DagsterRunStatus.SUCCESS
