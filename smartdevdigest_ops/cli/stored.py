@@ -132,6 +132,7 @@ def _prune(options: argparse.Namespace) -> int:
         for removal in removals:
             print(f"would remove {removal.name}, {removal.num_bytes:,} B")
         print(f"{len(removals)} to remove, {sum(each.num_bytes for each in removals):,} B; nothing was removed")
+        print("Token ids of documents that no kept corpus_snapshot holds would go too; they are not counted here.")
         return 0
     report = prune(settings, print)
     print(f"{len(report.removed)} removed, {report.num_bytes:,} B freed, {len(report.busy)} left for the next time")

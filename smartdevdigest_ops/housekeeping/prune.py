@@ -44,11 +44,13 @@ class PruneReport:
     removed: tuple[Removal, ...]
     busy: tuple[Removal, ...]
     """Left for the next time: its asset is being made."""
+    num_forgotten_bytes: int = 0
+    """Freed by the token ids of documents that no snapshot in the store holds."""
 
     @property
     def num_bytes(self) -> int:
-        """Freed by what was removed."""
-        return sum(removal.num_bytes for removal in self.removed)
+        """Freed by all that was removed."""
+        return sum(removal.num_bytes for removal in self.removed) + self.num_forgotten_bytes
 
 
 def plan_prune(settings: Settings) -> list[Removal]:
@@ -89,7 +91,29 @@ def prune(settings: Settings, report_line: Callable[[str], None]) -> PruneReport
             report_line(
                 f"{'removed' if done else 'busy, left for the next time:'} {removal.name}, {removal.num_bytes:,} B"
             )
-    return PruneReport(tuple(removed), tuple(busy))
+        num_forgotten_bytes = _forget_token_ids(store, report_line)
+    return PruneReport(tuple(removed), tuple(busy), num_forgotten_bytes)
+
+
+def _forget_token_ids(store: ArtifactStore, report_line: Callable[[str], None]) -> int:
+    """Rid the token id cache of documents that were removed: no snapshot in the store holds them."""
+    cache_dir = store.root / ".token_ids"
+    if not cache_dir.is_dir():
+        return 0
+    from smartdevdigest_ops.training.encoding import parquet_texts  # noqa: PLC0415 - not for a dry run
+    from smartdevdigest_ops.training.segments import forget_documents, text_digest  # noqa: PLC0415
+
+    snapshots = [artifact for artifact in store.versions() if artifact.asset == "corpus_snapshot"]
+    kept = {
+        text_digest(text.encode())
+        for snapshot in snapshots
+        for name, _ in document_files(snapshot)
+        for text in parquet_texts(snapshot.path / name)
+    }
+    num_bytes = forget_documents(cache_dir, kept, report_line)
+    if num_bytes:
+        report_line(f"removed token ids of documents that no snapshot holds, {num_bytes:,} B")
+    return num_bytes
 
 
 def _remove(store: ArtifactStore, removal: Removal) -> bool:

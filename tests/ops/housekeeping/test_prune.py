@@ -5,15 +5,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from lineage_samples import Chain, page_id
 
-from smartdevdigest_ops.artifacts import INPUTS_FILE, Artifact, ArtifactError
+from smartdevdigest_ops.artifacts import INPUTS_FILE, Artifact, ArtifactError, content_hash
 from smartdevdigest_ops.cli import main
 from smartdevdigest_ops.housekeeping.prune import plan_prune, prune
 from smartdevdigest_ops.lineage.document_index import DocumentIndex, document_files
 from smartdevdigest_ops.lineage.impact import find_impact
 from smartdevdigest_ops.settings import Settings, load_settings
+from smartdevdigest_ops.training.encoding import encode_corpus
 
 
 def settings_of(chain: Chain, **store: float) -> Settings:
@@ -158,6 +160,35 @@ def test_entries_of_the_document_index_that_nothing_names_go(chain: Chain, graph
     prune(settings_of(chain), lambda line: None)
     assert not stray.exists()
     assert all(index.place(sha256).is_file() for _, sha256 in document_files(graph["corpus_snapshot"]))
+
+
+def test_token_ids_of_documents_that_no_snapshot_holds_go_and_the_others_stay(chain: Chain, tiny_base_model) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from transformers import AutoTokenizer
+
+    def snapshot(*texts: str) -> Artifact:
+        def write(out) -> None:
+            columns = {"document_id": [content_hash(each) for each in texts], "content": list(texts)}
+            pq.write_table(pa.table(columns), out / "train.parquet")
+
+        return chain.publish("corpus_snapshot", write)
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base_model)
+    cache_dir = chain.store.root / ".token_ids"
+    texts = [f"Document {n} about containers and services." for n in range(6)]
+    before = encode_corpus(tokenizer, texts, cache_dir=cache_dir)
+    expected = [before.token_ids(n).tolist() for n in (1, 4)]
+    snapshot(*texts)
+    snapshot(texts[1], texts[4])
+    report = prune(settings_of(chain), lambda line: None)
+    assert report.num_forgotten_bytes > 0
+    [segment] = [path for path in cache_dir.glob("*/*") if path.is_dir()]
+    assert len(np.load(segment / "documents.npy")) == 2
+    again = encode_corpus(tokenizer, [texts[1], texts[4]], cache_dir=cache_dir)
+    assert [again.token_ids(n).tolist() for n in range(2)] == expected
+    assert [path for path in cache_dir.glob("*/*") if path.is_dir()] == [segment]  # nothing was tokenized again
+    assert prune(settings_of(chain), lambda line: None).num_forgotten_bytes == 0
 
 
 def test_a_killed_prune_leaves_every_version_whole_or_gone(chain: Chain) -> None:
