@@ -26,6 +26,7 @@ from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.drops.files import list_drops, register_drop
 from smartdevdigest_ops.drops.refusals import INGEST_STAGES, forget_refusal, is_taken_in
 from smartdevdigest_ops.errors import UserError
+from smartdevdigest_ops.release.stage import GATE
 from smartdevdigest_ops.settings import Settings, resolve_path
 from smartdevdigest_ops.stage import get_stage, is_fresh
 
@@ -48,7 +49,8 @@ class RunFailed(UserError):
     @property
     def is_gate_refusal(self) -> bool:
         """Whether nothing failed but the release gate."""
-        return all(reason.startswith("check gate_passes of release:") for reason in self.reasons)
+        refusals = tuple(f"check {name} of release:" for name in GATE)
+        return all(reason.startswith(refusals) for reason in self.reasons)
 
 
 @dataclass(frozen=True)

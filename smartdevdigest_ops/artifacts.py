@@ -3,7 +3,9 @@
     <root>/<asset>[/<partition>]/<version>/…          the files, and manifest.json
     <root>/<asset>[/<partition>]/makings/<fp>.json     what one making (fingerprint fp) produced, from what
     <root>/<asset>[/<partition>]/current.json          the last making whose blocking checks all passed
+    <root>/<asset>[/<partition>]/pruned/<version>.json what is remembered of a version that was removed
     <root>/.staging/…  <root>/.scratch/…               being written; kept between tries of one making
+    <root>/.trash/…                                    being removed
 
 A stage writes into a staging directory; publishing hashes the files, writes the manifest and renames the directory
 into place, so that nothing half-written is ever visible. `version` is a hash of the files alone: the same content
@@ -29,6 +31,8 @@ from typing import Any
 from smartdevdigest_ops.errors import UserError
 
 MANIFEST = "manifest.json"
+INPUTS_FILE = "inputs.json"
+"""In the scratch of a making that is not finished: what it reads."""
 _ID_CHARACTERS = 16
 _HOST = socket.gethostname().replace(".", "-")
 
@@ -84,18 +88,20 @@ class Artifact:
 
     def problems(self) -> list[str]:
         """What differs from the manifest, file by file; empty when every byte is as published."""
-        found = []
-        for name, expected in self.files.items():
-            file = self.path / name
-            if not file.is_file():
-                found.append(f"{file}: missing")
-            elif file.stat().st_size != expected["bytes"]:
-                found.append(f"{file}: {file.stat().st_size} bytes, published with {expected['bytes']}")
-            elif file_sha256(file) != expected["sha256"]:
-                found.append(f"{file}: content differs from what was published (sha256)")
+        found = [problem for name in self.files if (problem := self._problem(name))]
         known = {*self.files, MANIFEST}
         extra = [f for f in self.path.rglob("*") if f.is_file() and str(f.relative_to(self.path)) not in known]
         return found + [f"{file}: not in the manifest" for file in sorted(extra)]
+
+    def _problem(self, name: str) -> str | None:
+        file, expected = self.path / name, self.files.get(name)
+        if expected is None or not file.is_file():
+            return f"{file}: missing"
+        if file.stat().st_size != expected["bytes"]:
+            return f"{file}: {file.stat().st_size} bytes, published with {expected['bytes']}"
+        if file_sha256(file) != expected["sha256"]:
+            return f"{file}: content differs from what was published (sha256)"
+        return None
 
     def refuse_damage(self) -> None:
         """Read every byte.
@@ -108,6 +114,19 @@ class Artifact:
                 f"{self.asset} {self.version} is damaged, and nothing was made from it: {'; '.join(problems[:3])}. "
                 f"Remove the directory {self.path} and run again: it is made anew."
             )
+
+    def sound_file(self, name: str) -> Path:
+        """Path of one file, every byte of it checked.
+
+        Raises:
+            ArtifactError: it is missing, or differs from what was published.
+        """
+        if problem := self._problem(name):
+            raise ArtifactError(
+                f"{self.asset} {self.version} is damaged, and nothing was read from it: {problem}. Remove the "
+                f"directory {self.path} and run again: it is made anew."
+            )
+        return self.path / name
 
 
 @dataclass(frozen=True)
@@ -133,11 +152,17 @@ class Making:
     created: str = ""
     documents: dict[str, list[str]] = field(default_factory=dict)
     """How documents were used -> ids of those, where it was some of an input's and the inputs do not say which."""
+    in_place_of: str = ""
+    """Fingerprint of the making that this one stands for, because somebody decided so; empty of all others."""
 
     @property
     def passed_gates(self) -> bool:
         """Whether every blocking check passed, so that others may build on it."""
         return all(check["passed"] for check in self.checks if check["blocking"])
+
+    def answers(self, fingerprint: str) -> bool:
+        """Whether this is what the making with this fingerprint was to be."""
+        return fingerprint in (self.fingerprint, self.in_place_of)
 
     def sources(self) -> Iterator[tuple[str, str | None, str]]:
         """(asset, partition, version) of every input."""
@@ -151,25 +176,40 @@ class Making:
 _SEAL = ',\n  "seal": "'
 
 
-def seal_record(making: Making) -> str:
-    """The record of a making as it is written: JSON whose last entry is a hash of the text before it."""
-    body = json.dumps(asdict(making), indent=2, ensure_ascii=False).removesuffix("\n}")
+def sealed_json(value: Mapping[str, Any]) -> str:
+    """JSON whose last entry is a hash of the text before it."""
+    body = json.dumps(value, indent=2, ensure_ascii=False).removesuffix("\n}")
     return f'{body}{_SEAL}{content_hash(body)}"\n}}'
 
 
-def read_record(path: Path) -> Making:
-    """The making that a record tells of. One that was written before records had a seal is taken as it is.
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `sealed_json` wrote into a file. One that was written before there were seals is taken as it is.
 
     Raises:
-        ArtifactError: it is no record, or not what was written.
+        ArtifactError: it cannot be read, or is not what was written.
     """
     try:
         text = path.read_text(encoding="utf-8")
         body, seal, rest = text.rpartition(_SEAL)
         if seal and rest != f'{content_hash(body)}"\n}}':
             raise ValueError("its seal does not fit its text")
-        return Making(**json.loads(f"{body}\n}}" if seal else text))
-    except (OSError, ValueError, TypeError) as error:
+        value: dict[str, Any] = json.loads(f"{body}\n}}" if seal else text)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path}: is not what was written there ({error}), and nothing was taken from it."
+        ) from None
+    return value
+
+
+def read_record(path: Path) -> Making:
+    """The making that a record tells of.
+
+    Raises:
+        ArtifactError: it is no record, or not what was written.
+    """
+    try:
+        return Making(**read_sealed(path))
+    except (TypeError, ArtifactError) as error:
         raise ArtifactError(
             f"{path}: is not the record of a making that was written here ({error}). It counts as never made; run "
             "again, and the artifact is made and recorded anew."
@@ -182,7 +222,8 @@ class ArtifactStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def _home(self, asset: str, partition: str | None) -> Path:
+    def home(self, asset: str, partition: str | None) -> Path:
+        """Directory of an asset, or of one of its partitions."""
         return self.root / asset / partition if partition else self.root / asset
 
     def partitions(self, asset: str) -> list[str]:
@@ -191,7 +232,7 @@ class ArtifactStore:
 
     def making(self, asset: str, fingerprint: str, partition: str | None = None) -> Making | None:
         """The making with this fingerprint, if it was ever finished and its artifact is still there."""
-        path = self._home(asset, partition) / "makings" / f"{fingerprint}.json"
+        path = self.home(asset, partition) / "makings" / f"{fingerprint}.json"
         if not path.is_file():
             return None
         try:
@@ -218,7 +259,7 @@ class ArtifactStore:
 
     def current_making(self, asset: str, partition: str | None = None) -> Making | None:
         """The last making that passed its gates, if any."""
-        path = self._home(asset, partition) / "current.json"
+        path = self.home(asset, partition) / "current.json"
         if not path.is_file():
             return None
         try:
@@ -238,10 +279,12 @@ class ArtifactStore:
         Raises:
             ArtifactError: it is not in the store, or its manifest cannot be read.
         """
-        path = self._home(asset, partition) / version
+        path = self.home(asset, partition) / version
         try:
             files = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["files"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if any((type(entry["sha256"]), type(entry["bytes"])) != (str, int) for entry in files.values()):
+                raise ValueError("an entry is no hash and size")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"{path}: this version of {asset} cannot be opened ({error}). Nothing was loaded from it; "
                 "materialize the asset again."
@@ -251,14 +294,48 @@ class ArtifactStore:
     def pruned(self, asset: str, version: str, partition: str | None = None) -> dict[str, Any] | None:
         """What is remembered of a version that was pruned: its manifest, `path`, `bytes` and `pruned` (when)."""
         try:
-            found: dict[str, Any] = json.loads(
-                (self._home(asset, partition) / "pruned" / f"{version}.json").read_text(encoding="utf-8")
-            )
-        except (OSError, ValueError):
+            found = read_sealed(self.home(asset, partition) / "pruned" / f"{version}.json")
+        except ArtifactError:
             return None
         return found
 
-    def _versions(self) -> list[tuple[str, str | None, str]]:
+    def remove(self, artifact: Artifact, why: str, num_bytes: int) -> None:
+        """Remove a version whole, and remember what it was; who has its files open can go on reading them."""
+        remembered = {
+            "asset": artifact.asset,
+            "partition": artifact.partition,
+            "version": artifact.version,
+            "files": dict(artifact.files),
+            "path": str(artifact.path.relative_to(self.root)),
+            "bytes": num_bytes,
+            "why": why,
+        }
+        home = self.home(artifact.asset, artifact.partition)
+        write_atomically(home / "pruned" / f"{artifact.version}.json", sealed_json(remembered))
+        self.discard(artifact.path)
+
+    def discard(self, path: Path) -> None:
+        """Take a directory out of the store in one step, then delete it; `empty_trash` ends what a kill left."""
+        trash = self.root / ".trash"
+        trash.mkdir(exist_ok=True)
+        path.rename(Path(tempfile.mkdtemp(dir=trash)) / path.name)
+        self.empty_trash()
+
+    def empty_trash(self) -> None:
+        """Delete what was taken out of the store."""
+        shutil.rmtree(self.root / ".trash", ignore_errors=True)
+
+    def versions(self) -> list[Artifact]:
+        """Every version that is in the store and can be opened."""
+        found = []
+        for asset, partition, version in self.recorded_versions():
+            try:
+                found.append(self.open(asset, version, partition))
+            except ArtifactError:
+                continue  # gone, or `verify` names it
+        return found
+
+    def recorded_versions(self) -> list[tuple[str, str | None, str]]:
         """(asset, partition, version) of every directory that is a version, by its manifest or by its making."""
         found = set()
         for manifest in [*self.root.glob(f"*/*/{MANIFEST}"), *self.root.glob(f"*/*/*/{MANIFEST}")]:
@@ -269,7 +346,7 @@ class ArtifactStore:
             try:
                 version = json.loads(record.read_text(encoding="utf-8"))["version"]
             except (ValueError, KeyError, TypeError):
-                continue  # `problems` names it
+                continue  # `verify` names it
             found.add((home[0], home[1] if len(home) == 2 else "", version))
         return [
             (asset, partition or None, version)
@@ -277,52 +354,18 @@ class ArtifactStore:
             if not asset.startswith(".")
         ]
 
-    def verify(self) -> tuple[int, int, list[str]]:
-        """(artifacts, files, problems): every published byte against its hash, and every record and pointer."""
-        problems: list[str] = []
-        num_artifacts = num_files = 0
-        for asset, partition, version in self._versions():
-            num_artifacts += 1
-            try:
-                artifact = self.open(asset, version, partition)
-            except ArtifactError as error:
-                problems.append(str(error))
-                continue
-            num_files += len(artifact.files)
-            problems += artifact.problems()
-            if version_of(artifact.files) != version:
-                problems.append(f"{artifact.path / MANIFEST}: names files that do not hash to this version")
-        for pattern in ("*/makings/*.json", "*/*/makings/*.json", "*/current.json", "*/*/current.json"):
-            for record in sorted(self.root.glob(pattern)):
-                try:
-                    json.loads(record.read_text(encoding="utf-8"))["fingerprint"]
-                except (ValueError, KeyError, TypeError):
-                    problems.append(f"{record}: is not the record it should be")
-        problems += self._broken_chains()
-        return num_artifacts, num_files, problems
-
-    def _broken_chains(self) -> list[str]:
-        """Inputs of current makings that are gone."""
-        broken = []
-        for pointer in [*sorted(self.root.glob("*/current.json")), *sorted(self.root.glob("*/*/current.json"))]:
-            home = pointer.parent.relative_to(self.root).parts
-            making = self.current_making(home[0], home[1] if len(home) == 2 else None)
-            for upstream, versions in making.inputs.items() if making else ():
-                if upstream.startswith("file:"):
-                    continue
-                by_partition = versions if isinstance(versions, dict) else {None: versions}
-                for partition, version in by_partition.items():
-                    if not (self._home(upstream, partition) / version / MANIFEST).is_file():
-                        broken.append(f"{pointer.parent}: was made from {upstream} {version}, which is gone")
-        return broken
-
     @contextmanager
-    def lock(self, asset: str, partition: str | None) -> Iterator[None]:
-        """Held by the one process that makes this asset (of this partition); others wait, and find what it made."""
+    def lock(self, asset: str, partition: str | None, *, wait: bool = True) -> Iterator[None]:
+        """Held by the one process that makes this asset (of this partition); others wait, and find what it made.
+
+        Raises:
+            BlockingIOError: another process holds it, and `wait` is false.
+        """
         path = self.root / ".locks" / (f"{asset}.{partition}" if partition else asset)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)  # released when the process ends, however it ends
+            # Released when the process ends, however it ends.
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
     def scratch(self, asset: str, fingerprint: str) -> Path:
@@ -369,7 +412,7 @@ class ArtifactStore:
         for name in (*(files.keys() - known.keys()), MANIFEST):
             (staged / name).chmod(0o644)
             _sync(staged / name)  # before the rename: a power cut must not leave a version of empty files
-        final = self._home(asset, partition) / version
+        final = self.home(asset, partition) / version
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.is_dir() and not self._is_sound(asset, version, partition):
             shutil.rmtree(final)  # damaged since: replaced by the sound copy just made
@@ -391,8 +434,8 @@ class ArtifactStore:
 
     def record(self, making: Making) -> None:
         """Write a making down, and make it the current one if it passed its gates."""
-        home = self._home(making.asset, making.partition)
-        write_atomically(home / "makings" / f"{making.fingerprint}.json", seal_record(making))
+        home = self.home(making.asset, making.partition)
+        write_atomically(home / "makings" / f"{making.fingerprint}.json", sealed_json(asdict(making)))
         self.make_current(making)
         shutil.rmtree(self.root / ".scratch" / making.asset / making.fingerprint, ignore_errors=True)
 
@@ -401,7 +444,7 @@ class ArtifactStore:
         if not making.passed_gates:
             return
         pointer = {"version": making.version, "fingerprint": making.fingerprint}
-        write_atomically(self._home(making.asset, making.partition) / "current.json", json.dumps(pointer))
+        write_atomically(self.home(making.asset, making.partition) / "current.json", json.dumps(pointer))
 
 
 def version_of(files: Mapping[str, Mapping[str, Any]]) -> str:

@@ -107,4 +107,6 @@ def _model_dir(given: Path | None, settings: Settings) -> Path:
         return given
     from smartdevdigest_ops.release import released_model  # noqa: PLC0415
 
-    return released_model(ArtifactStore(settings.store_dir)).path
+    model = released_model(ArtifactStore(settings.store_dir))
+    model.refuse_damage()
+    return model.path

@@ -1,4 +1,4 @@
-"""Commands about what is in the store: `path`, `lineage`, `verify`."""
+"""Commands about what is in the store: `path`, `lineage`, `release`, `verify`, `prune`."""
 
 import argparse
 import sys
@@ -22,6 +22,18 @@ def add_to(commands: Commands) -> None:
         "(ASSET, ASSET[DROP], either with @VERSION, or a path): everything that it was made from",
     )  # fmt: skip
     lineage.add_argument("--documents", action="store_true", help="of an artifact: the documents, one by one")
+
+    release = commands.add("release", "which model is served, and how that came to be; or decide otherwise", _release)
+    decision = release.add_mutually_exclusive_group()
+    decision.add_argument("--promote", metavar="VERSION", help="serve this version of quantized_model, past the gate")
+    decision.add_argument(
+        "--rollback", metavar="VERSION", nargs="?", const="",
+        help="serve the model of an earlier release (its version, or the model's); default: of the one before",
+    )  # fmt: skip
+    release.add_argument("--why", metavar="TEXT", help="the reason, which is kept with the decision")
+
+    prune = commands.add("prune", "remove what the store no longer needs", _prune)
+    prune.add_argument("--dry-run", action="store_true", help="remove nothing; say what would go and what that frees")
 
     commands.add("verify", "check every artifact's files against their hashes", _verify)
 
@@ -81,14 +93,65 @@ def _lineage_of_artifact(store: ArtifactStore, options: argparse.Namespace) -> i
     return 0
 
 
+def _release(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    store = ArtifactStore(settings.store_dir)
+    if options.promote is None and options.rollback is None:
+        if options.why is not None:
+            raise UserError("--why is the reason of a decision: give --promote VERSION or --rollback with it.")
+        from smartdevdigest_ops.release.history import history_lines  # noqa: PLC0415
+
+        for line in history_lines(store):
+            print(line)
+        return 0
+    from smartdevdigest_ops.release.decisions import promote, roll_back  # noqa: PLC0415
+
+    if options.promote is not None:
+        making = promote(settings, options.promote, options.why or "")
+    else:
+        making = roll_back(settings, options.rollback or None, options.why or "")
+    decision = making.notes["decision"]
+    print(f"{decision['by']}: {decision['from'] or 'no model'} -> {decision['to']}; release {making.version}")
+    if (settings.store_dir / "dagster").is_dir():
+        from smartdevdigest_assets.headless import dagster_instance  # noqa: PLC0415 - Dagster only where it is needed
+        from smartdevdigest_assets.release import report_decision  # noqa: PLC0415
+
+        with dagster_instance(settings.store_dir) as instance:
+            report_decision(instance, making)
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    settings = load_settings()
+    if not settings.store_dir.is_dir():
+        raise UserError(f"There is no store at {relative(settings.store_dir)} to prune.")
+    from smartdevdigest_ops.housekeeping.prune import plan_prune, prune  # noqa: PLC0415
+
+    if options.dry_run:
+        removals = plan_prune(settings)
+        for removal in removals:
+            print(f"would remove {removal.name}, {removal.num_bytes:,} B")
+        print(f"{len(removals)} to remove, {sum(each.num_bytes for each in removals):,} B; nothing was removed")
+        print("Token ids of documents that no kept corpus_snapshot holds would go too; they are not counted here.")
+        return 0
+    report = prune(settings, print)
+    print(f"{len(report.removed)} removed, {report.num_bytes:,} B freed, {len(report.busy)} left for the next time")
+    return 0
+
+
 def _verify(options: argparse.Namespace) -> int:
+    from smartdevdigest_ops.housekeeping.verify import verify_store  # noqa: PLC0415
+
     store = ArtifactStore(load_settings().store_dir)
     if not store.root.is_dir():
         raise UserError(f"There is no store at {relative(store.root)} to verify. `smartdevdigest run` makes one.")
-    num_artifacts, num_files, problems = store.verify()
+    found = verify_store(store)
+    problems = found.problems
     for problem in problems:
         print(problem)
-    print(f"{num_artifacts} artifacts, {num_files} files, {len(problems)} problems in {relative(store.root)}")
+    print(
+        f"{found.num_artifacts} artifacts, {found.num_files} files, {len(problems)} problems in {relative(store.root)}"
+    )
     if problems:
         print("Remove a damaged version's directory and run again: it is made anew.")
     return EXIT_FAILED if problems else 0

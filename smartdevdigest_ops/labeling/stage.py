@@ -90,6 +90,7 @@ def quote_labels(settings: Settings) -> list[str]:
             f"There is no cleaned_corpus in {store.root}, so nobody knows which documents are to be labeled. "
             "`smartdevdigest run --select cleaned_corpus` makes it."
         )
+    corpus.refuse_damage()
     recorded = read_labels(find_label_files(settings.data.label_paths))
     unlabeled, labeled = _apart(_read_documents(store, corpus), recorded)
     with AnswerCache(store.root / CACHE_DIRECTORY, making="quote") as cache:

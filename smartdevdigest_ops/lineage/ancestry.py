@@ -136,9 +136,8 @@ def _block(store: ArtifactStore, index: DocumentIndex, ancestor: Ancestor) -> It
         told = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in sorted(making.settings.items()))
         yield f"  settings {', '.join(told)}"
     yield from (f"  {line}" for line in _document_lines(store, index, ancestor.version, making))
-    for name, note in making.notes.items():
-        if name == "decision":
-            yield f"  {note}"
+    if "decision" in making.notes:
+        yield f"  decision {json.dumps(making.notes['decision'], ensure_ascii=False)}"
     sources = [name_of(source) for source in making.sources() if source[1] is None or len(list(making.sources())) == 1]
     if sources:
         yield f"  from {', '.join(sources)}"

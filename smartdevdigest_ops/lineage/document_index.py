@@ -48,7 +48,7 @@ class DocumentIndex:
     def add(self, artifact: Artifact) -> None:
         """Make the entries of what was just published."""
         for name, sha256 in document_files(artifact):
-            if not self._place(sha256).is_file():
+            if not self.place(sha256).is_file():
                 self._write(sha256, read_ids(artifact, name))
 
     def ids(self, artifact: Artifact, name: str, sha256: str) -> "Ids":
@@ -71,7 +71,7 @@ class DocumentIndex:
         import numpy as np
 
         try:
-            data = self._place(sha256).read_bytes()
+            data = self.place(sha256).read_bytes()
         except OSError:
             return None
         if len(data) < _SUM_BYTES or zlib.crc32(data[_SUM_BYTES:]) != int.from_bytes(data[:_SUM_BYTES], "little"):
@@ -82,7 +82,8 @@ class DocumentIndex:
         """Entries that do not fit their sum."""
         return [path for path in sorted(self.directory.glob("*.ids")) if self.entry(path.stem) is None]
 
-    def _place(self, sha256: str) -> Path:
+    def place(self, sha256: str) -> Path:
+        """File of the entry of a file with this content."""
         return self.directory / f"{sha256[:_NAME_CHARACTERS]}.ids"
 
     def _write(self, sha256: str, ids: "Ids") -> None:
@@ -91,7 +92,7 @@ class DocumentIndex:
         handle, temporary = tempfile.mkstemp(dir=self.directory)
         with os.fdopen(handle, "wb") as stream:
             stream.write(zlib.crc32(data).to_bytes(_SUM_BYTES, "little") + data)
-        Path(temporary).replace(self._place(sha256))
+        Path(temporary).replace(self.place(sha256))
 
 
 def document_files(artifact: Artifact) -> list[tuple[str, str]]:

@@ -12,6 +12,15 @@ class StoreSettings(Section):
     """Where artifacts live."""
 
     root: str = Field("store/{profile}", description="Directory; `{profile}` keeps the profiles' graphs apart.")
+    keep_versions: int = Field(
+        3, ge=1, description="Newest versions of each asset (of each drop) that `smartdevdigest prune` keeps."
+    )
+    keep_releases: int = Field(
+        10, ge=1, description="Newest releases whose models and reports it keeps, to go back to; and what made them."
+    )
+    keep_scratch_days: float = Field(
+        14, ge=0, description="Days after which it removes what an interrupted making left to go on from."
+    )
 
 
 class DataSettings(Section):

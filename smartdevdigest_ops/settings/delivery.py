@@ -94,6 +94,9 @@ class ReleaseSettings(Section):
 
     min_valid_json_rate: float = Field(1.0, ge=0, le=1)
     tolerance: float = Field(
-        0.02, ge=0, description="How far a candidate's upper bound may lie below the release's mean."
+        0.02,
+        ge=0,
+        description="How much worse a candidate may be: how far the interval of candidate minus release on the same "
+        "documents may reach below 0; without such, how far a bound of its own interval may lie below the release's.",
     )
     fields: tuple[str, ...] = Field(("rougeL", "keyword_f1"), description="Metrics that are compared, per language.")

@@ -134,7 +134,7 @@ def is_fresh(name: str, settings: Settings, partition: str | None = None) -> boo
     except UserError:
         return False  # an input or outside file is missing: the run says so
     making = ArtifactStore(settings.store_dir).current_making(name, partition)
-    return making is not None and making.fingerprint == spec.fingerprint
+    return making is not None and making.answers(spec.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Comparison:
     @property
     def is_fresh(self) -> bool:
         """Whether the current making is the one that is asked for."""
-        return self.current is not None and self.current.fingerprint == self.spec.fingerprint
+        return self.current is not None and self.current.answers(self.spec.fingerprint)
 
     def __str__(self) -> str:
         if self.current is None:
@@ -171,7 +171,7 @@ def compare_with_current(name: str, settings: Settings, partition: str | None = 
     current = ArtifactStore(settings.store_dir).current_making(name, partition)
     if current is None:
         return Comparison(spec, None, frozenset(stage.inputs), ())
-    if current.fingerprint == spec.fingerprint:
+    if current.answers(spec.fingerprint):
         return Comparison(spec, current, frozenset(), ())
     asked = stage.tracked_settings(settings)
     files = {key for key in current.inputs if key.startswith("file:")} | spec.outside.keys()

@@ -20,7 +20,7 @@ STAGE_MODULES: dict[str, str] = {
     "m2_adapter": "smartdevdigest_ops.training.m2.stage",
     "quantized_model": "smartdevdigest_ops.quantization.stage",
     "evaluation_report": "smartdevdigest_ops.evaluation.stage",
-    "release": "smartdevdigest_ops.release",
+    "release": "smartdevdigest_ops.release.stage",
     "digests": "smartdevdigest_ops.digesting.stage",
 }
 

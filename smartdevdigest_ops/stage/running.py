@@ -1,5 +1,6 @@
 """Run one making in this process and publish what it made."""
 
+import json
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -8,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import cast
 
-from smartdevdigest_ops.artifacts import Artifact, ArtifactStore, Making
+from smartdevdigest_ops.artifacts import INPUTS_FILE, Artifact, ArtifactStore, Making, write_atomically
 from smartdevdigest_ops.lineage.document_index import DocumentIndex
 from smartdevdigest_ops.resources import ResourceMeter
 from smartdevdigest_ops.settings import Settings
@@ -55,6 +56,10 @@ def _make(
     meter = ResourceMeter(settings.model.device if stage.own_process else "cpu")
     with meter, store.staging(spec.stage) as out:
         context = _context(stage, spec, settings, store, out, report_line)
+        # Who prunes the store meanwhile, or after a kill, keeps what this making reads.
+        write_atomically(
+            context.scratch / INPUTS_FILE, json.dumps({"partition": spec.partition, "inputs": spec.inputs})
+        )
         report = stage.make(context)
         wait_for_all()  # the others may still read checkpoints, which go once the making is recorded
         _refuse_unreported_checks(stage, report)

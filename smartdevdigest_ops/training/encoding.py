@@ -13,12 +13,8 @@ batch, the batch before is turned into arrays and written. In memory are two bat
 and some 250 bytes per document.
 """
 
-import fcntl
-import hashlib
-import json
 import os
 import shutil
-import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,9 +22,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smartdevdigest_ops.artifacts import content_hash, file_sha256
+from smartdevdigest_ops.artifacts import content_hash
 from smartdevdigest_ops.corpus.read import CorpusError
 from smartdevdigest_ops.training.errors import TrainingError
+from smartdevdigest_ops.training.segments import DOCUMENT_FIELDS, Batch, Segments, locked, text_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,11 +36,7 @@ if TYPE_CHECKING:
 CACHE_FORMAT = "1"
 
 _CHARACTERS_PER_BATCH = 2**21
-_TOKENS_PER_SEGMENT = 2**26
 _TOKENIZERS_KEPT = 4
-_IDS, _DOCUMENTS, _SUMS = "token_ids.i32", "documents.npy", "sums.json"
-_DIGEST_BYTES = 16
-_DOCUMENT_FIELDS = [("digest", f"V{_DIGEST_BYTES}"), ("num_tokens", "<i8"), ("num_bytes", "<i8")]
 
 Encode = Callable[[list[str]], list[Any]]
 
@@ -56,7 +49,7 @@ class EncodedCorpus:
         import numpy as np
 
         numbers_N = np.frombuffer(numbers, dtype=np.int64)
-        table = np.concatenate([np.empty(0, dtype=_DOCUMENT_FIELDS), *documents])
+        table = np.concatenate([np.empty(0, dtype=DOCUMENT_FIELDS), *documents])
         starts = np.concatenate([np.empty(0, dtype=np.int64), *(_starts(found["num_tokens"]) for found in documents)])
         self._ids = ids
         self._segments_N = np.repeat(np.arange(len(documents)), [len(found) for found in documents])[numbers_N]
@@ -99,8 +92,8 @@ def encode_corpus(
     from tqdm import tqdm  # noqa: PLC0415
 
     encode, identity = document_encoder(tokenizer)
-    with _locked(cache_dir, identity):
-        cache = _Segments(cache_dir / identity, log)
+    with locked(cache_dir, identity):
+        cache = Segments(cache_dir / identity, log)
         numbers = array("q")
         with (
             _parallel(),
@@ -108,7 +101,7 @@ def encode_corpus(
             tqdm(desc="Tokenizing documents", unit="B", unit_scale=True, unit_divisor=1024, mininterval=5) as bar,
         ):
             working: Future[list[Any]] | None = None
-            waiting: _Batch | None = None
+            waiting: Batch | None = None
             for batch in _batches(texts, cache.numbers, numbers):
                 following = thread.submit(encode, batch.texts)
                 if working is not None and waiting is not None:
@@ -173,26 +166,12 @@ def document_encoder(tokenizer: "PreTrainedTokenizerBase") -> tuple[Encode, str]
     return encode, identity
 
 
-class _Batch:
-    """Texts to tokenize together, and what is known of each."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.digests: list[bytes] = []
-        self.sizes: list[int] = []
-        self.num_characters = 0
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(self.sizes)
-
-
-def _batches(texts: Iterable[str], known: dict[bytes, int], numbers: "array[int]") -> Iterator[_Batch]:
+def _batches(texts: Iterable[str], known: dict[bytes, int], numbers: "array[int]") -> Iterator[Batch]:
     """Batches of the texts that are not `known` yet; the number of each text, old or new, goes into `numbers`."""
-    batch = _Batch()
+    batch = Batch()
     for text in texts:
         encoded = text.encode()
-        digest = hashlib.blake2b(encoded, digest_size=_DIGEST_BYTES).digest()
+        digest = text_digest(encoded)
         if digest not in known:
             known[digest] = len(known)
             batch.texts.append(text)
@@ -202,99 +181,9 @@ def _batches(texts: Iterable[str], known: dict[bytes, int], numbers: "array[int]
         numbers.append(known[digest])
         if batch.num_characters >= _CHARACTERS_PER_BATCH:
             yield batch
-            batch = _Batch()
+            batch = Batch()
     if batch.texts:
         yield batch
-
-
-class _Segments:
-    """The segments of one tokenizer, and the one that is being written."""
-
-    def __init__(self, directory: Path, log: Callable[[str], None]) -> None:
-        """Open those that match their sums; remove what does not, and what a kill left behind."""
-        self._directory = directory
-        self._log = log
-        self.ids: list[np.ndarray] = []
-        self.documents: list[np.ndarray] = []
-        self.numbers: dict[bytes, int] = {}
-        """Digest of a text -> its number among the documents of all segments."""
-        self._open: _SegmentWriter | None = None
-        directory.mkdir(parents=True, exist_ok=True)
-        os.utime(directory)  # used now: see `_forget_old_tokenizers`
-        for path in sorted(directory.iterdir()):
-            if path.name.startswith("."):
-                shutil.rmtree(path)
-            elif _is_sound(path):
-                self._take(path)
-                for digest in self.documents[-1]["digest"].tolist():
-                    self.numbers[digest] = len(self.numbers)
-            else:
-                log(f"{path} is damaged; its documents are tokenized again")
-                shutil.rmtree(path)
-
-    def add(self, batch: _Batch, encodings: list[Any]) -> None:
-        """Write the token ids of a batch."""
-        self._open = self._open or _SegmentWriter(self._directory)
-        self._open.add(batch, encodings)
-        if self._open.num_tokens >= _TOKENS_PER_SEGMENT:
-            self.publish()
-
-    def publish(self) -> None:
-        """Close the segment that is being written, if there is one."""
-        if self._open is not None:
-            self._take(self._open.publish())
-            self._open = None
-
-    def _take(self, path: Path) -> None:
-        import numpy as np
-
-        self.documents.append(np.load(path / _DOCUMENTS))
-        ids_file = path / _IDS
-        is_empty = not ids_file.stat().st_size  # which cannot be mapped
-        self.ids.append(np.empty(0, dtype="<i4") if is_empty else np.memmap(ids_file, dtype="<i4", mode="r"))
-
-
-class _SegmentWriter:
-    """A segment that is not published yet."""
-
-    def __init__(self, directory: Path) -> None:
-        self._staged = Path(tempfile.mkdtemp(dir=directory, prefix="."))
-        self._stream = (self._staged / _IDS).open("wb")
-        self._sum = hashlib.sha256()
-        self._documents: list[tuple[bytes, int, int]] = []
-        self.num_tokens = 0
-
-    def add(self, batch: _Batch, encodings: list[Any]) -> None:
-        """Append the token ids of a batch."""
-        import numpy as np
-
-        for digest, num_bytes, encoding in zip(batch.digests, batch.sizes, encodings, strict=True):
-            data = np.array(encoding.ids, dtype="<i4").tobytes()
-            self._stream.write(data)
-            self._sum.update(data)
-            self._documents.append((digest, len(data) // 4, num_bytes))
-            self.num_tokens += len(data) // 4
-
-    def publish(self) -> Path:
-        """Rename the segment into place, under a name that its documents decide."""
-        import numpy as np
-
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        np.save(self._staged / _DOCUMENTS, np.array(self._documents, dtype=_DOCUMENT_FIELDS))
-        sums = {_IDS: self._sum.hexdigest(), _DOCUMENTS: file_sha256(self._staged / _DOCUMENTS)}
-        (self._staged / _SUMS).write_text(json.dumps(sums), encoding="utf-8")
-        return self._staged.rename(self._staged.parent / content_hash(sums[_DOCUMENTS]))
-
-
-def _is_sound(segment: Path) -> bool:
-    """Whether the files of a segment are those that were written: a second per 1-2 GB."""
-    try:
-        sums = json.loads((segment / _SUMS).read_text(encoding="utf-8"))
-        return all(file_sha256(segment / name) == sums[name] for name in (_IDS, _DOCUMENTS))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _starts(lengths_N: "npt.NDArray[np.int64]") -> "npt.NDArray[np.int64]":
@@ -303,19 +192,6 @@ def _starts(lengths_N: "npt.NDArray[np.int64]") -> "npt.NDArray[np.int64]":
 
     starts: npt.NDArray[np.int64] = np.cumsum(lengths_N) - lengths_N
     return starts
-
-
-@contextmanager
-def _locked(cache_dir: Path, identity: str, *, wait: bool = True) -> Iterator[None]:
-    """Alone with the cache of one tokenizer.
-
-    Raises:
-        BlockingIOError: another process has it, and `wait` is false.
-    """
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with (cache_dir / f"{identity}.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 @contextmanager
@@ -337,5 +213,5 @@ def _forget_old_tokenizers(cache_dir: Path) -> None:
     """Remove the caches of all tokenizers but the last ones used; one that is in use now stays."""
     caches = sorted((path for path in cache_dir.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for path in caches[:-_TOKENIZERS_KEPT]:
-        with suppress(BlockingIOError), _locked(cache_dir, path.name, wait=False):
+        with suppress(BlockingIOError), locked(cache_dir, path.name, wait=False):
             shutil.rmtree(path)

@@ -25,6 +25,7 @@ from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord
 from smartdevdigest_ops.drops.files import register_drop
 from smartdevdigest_ops.errors import UserError
+from smartdevdigest_ops.housekeeping.verify import verify_store
 from smartdevdigest_ops.settings import OVERRIDES_VARIABLE, PROJECT_DIR, Settings, load_settings
 from smartdevdigest_ops.stage import STAGE_MODULES, plan_stage, run_stage
 
@@ -293,7 +294,7 @@ def test_drops_survive_the_death_of_a_node_and_nothing_is_doubled(
         assert len(list((home / "makings").glob("*.json"))) == 1
         assert [path.parent.name for path in home.glob("*/manifest.json")] == [expected.version]
         assert store.current_making(name, key).metrics == expected.metrics
-    assert store.verify()[2] == []
+    assert verify_store(store).problems == ()
     settings = load_settings("ci", overrides={"store": {"root": str(store.root)}})
     corpus, _ = run_stage(plan_stage("cleaned_corpus", settings))
     assert corpus.metrics["num_records"] == NUM_DROPS * COPIES * len(sample_documents)

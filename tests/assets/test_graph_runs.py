@@ -1,4 +1,4 @@
-"""Runs of the graph that are killed, that overlap, and that Dagster's multiprocess executor makes."""
+"""Runs of the graph that are killed, and that overlap."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 
 from smartdevdigest_assets.headless import dagster_instance
 from smartdevdigest_ops.artifacts import ArtifactStore
+from smartdevdigest_ops.housekeeping.verify import verify_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,24 +33,4 @@ def test_two_runs_at_once_in_one_store_both_succeed(tmp_path: Path):
     command = [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "+key:corpus_snapshot"]
     runs = [subprocess.Popen(command, env=environment) for _ in range(2)]
     assert [run.wait(timeout=120) for run in runs] == [0, 0]
-    assert ArtifactStore(tmp_path).verify()[2] == []
-
-
-def test_the_graph_runs_through_the_multiprocess_executor(tmp_path: Path):
-    environment = os.environ | {
-        "SMARTDEVDIGEST_PROFILE": "ci",
-        "SMARTDEVDIGEST_STORE": str(tmp_path),
-        "DAGSTER_HOME": str(tmp_path / "dagster"),
-    }
-    subprocess.run(
-        [sys.executable, "-m", "smartdevdigest_ops.cli", "run", "--select", "raw_crawl"], env=environment, check=True
-    )
-    subprocess.run(
-        [sys.executable, "-m", "dagster", "job", "execute", "-m", "smartdevdigest_assets.definitions", "-j", "refresh"],
-        env=environment, check=True,
-    )  # fmt: skip
-    store = ArtifactStore(tmp_path)
-    assert store.current("release") is not None
-    with dagster_instance(tmp_path) as instance:
-        (run,) = instance.get_runs(dg.RunsFilter(job_name="refresh"))
-        assert run.status == dg.DagsterRunStatus.SUCCESS
+    assert verify_store(ArtifactStore(tmp_path)).problems == ()

@@ -21,7 +21,12 @@ class Chain:
         with self.store.staging(asset) as out:
             write(out)
             artifact = self.store.publish(out, asset, partition)
-        values: dict[str, Any] = {"inputs": {}, "settings": {}, "created": f"2026-11-30T00:00:{self._count:02}+00:00"}
+        values: dict[str, Any] = {
+            "inputs": {},
+            "settings": {},
+            "checks": [],
+            "created": f"2026-11-30T00:00:{self._count:02}+00:00",
+        }
         self.store.record(
             Making(
                 asset,
@@ -32,7 +37,6 @@ class Chain:
                 environment={},
                 resources={},
                 metrics={},
-                checks=[],
                 **values | fields,
             )
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from smartdevdigest_ops.artifacts import ArtifactError, ArtifactStore, Making
+from smartdevdigest_ops.housekeeping.verify import Verification, verify_store
 
 
 def publish(store: ArtifactStore, text: str = "content", asset: str = "thing", partition: str | None = None):
@@ -106,7 +107,7 @@ def test_a_stage_that_fails_leaves_nothing_behind(tmp_path: Path):
 
     with pytest.raises(RuntimeError):
         fail_halfway()
-    assert store.verify() == (0, 0, [])
+    assert verify_store(store) == Verification(0, 0, ())
     assert list((tmp_path / ".staging").iterdir()) == []
 
 
@@ -120,7 +121,7 @@ def test_killing_the_writer_before_publish_leaves_no_artifact_and_its_rest_is_re
         assert writer.stdout.readline() == b"ready\n"
         writer.kill()
     store = ArtifactStore(tmp_path)
-    assert store.verify() == (0, 0, [])
+    assert verify_store(store) == Verification(0, 0, ())
     assert len(list((tmp_path / ".staging").iterdir())) == 1
     publish(store)
     assert list((tmp_path / ".staging").iterdir()) == []

@@ -8,7 +8,10 @@ import pytest
 
 from smartdevdigest_ops.cli import main
 
-COMMANDS = ("run", "digest", "serve", "crawl", "evaluate", "verify", "lineage", "plan", "label", "path", "ui")
+COMMANDS = (
+    *("run", "digest", "serve", "crawl", "evaluate", "verify", "lineage", "release", "prune", "plan", "label"),
+    *("path", "ui"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +46,10 @@ def test_help_needs_no_heavy_package():
         (["run", "--set", "seed=1", "--set", "seed.x=2"], "no settings below it"),
         (["run", "--set", "profile=ci"], "--profile"),
         (["verify"], "There is no store"),
+        (["prune"], "There is no store"),
+        (["release"], "There is no release"),
+        (["release", "--why", "x"], "--promote VERSION or --rollback"),
+        (["release", "--rollback", "--why", "x"], "no earlier release"),
         (["path", "base_model[x]"], "does not come by drop"),
         (["run", "--select", "nosuch"], "nosuch"),
         (["digest", "nowhere.json"], "nowhere.json is not a file"),
@@ -68,49 +75,6 @@ def test_bad_input_is_one_readable_paragraph_and_exit_code_2(arguments: list[str
     assert ended.returncode == 2, ended.stderr
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_verify_finds_the_flipped_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    from smartdevdigest_ops.artifacts import ArtifactStore
-
-    store = ArtifactStore(tmp_path / "store")
-    with store.staging("thing") as staged:
-        (staged / "file.txt").write_text("content")
-        artifact = store.publish(staged, "thing")
-    assert main(["verify"]) == 0
-    assert "1 artifacts, 1 files, 0 problems" in capsys.readouterr().out
-    (artifact.path / "file.txt").write_text("cOntent")
-    assert main(["verify"]) == 1
-    assert f"{artifact.path / 'file.txt'}: content differs" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("damage", ["manifest", "manifest content", "pointer", "record", "version"])
-def test_verify_names_every_kind_of_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str):
-    import shutil
-
-    from smartdevdigest_ops.artifacts import ArtifactStore, Making
-
-    store = ArtifactStore(tmp_path / "store")
-    with store.staging("thing") as staged:
-        (staged / "file.txt").write_text("content")
-        artifact = store.publish(staged, "thing")
-    store.record(Making("thing", None, artifact.version, "f" * 16, {}, {}, "1", {}, {}, {}, []))
-    home = tmp_path / "store" / "thing"
-    damaged = {
-        "manifest": artifact.path / "manifest.json",
-        "manifest content": artifact.path / "manifest.json",
-        "pointer": home / "current.json",
-        "record": home / "makings" / f"{'f' * 16}.json",
-        "version": artifact.path,
-    }[damage]
-    if damage == "manifest":
-        damaged.unlink()
-    elif damage == "version":
-        shutil.rmtree(damaged)
-    else:
-        damaged.write_text("{}")
-    assert main(["verify"]) == 1
-    assert str(artifact.path if damage.startswith(("manifest", "version")) else damaged) in capsys.readouterr().out
 
 
 def test_digest_leaves_the_target_alone_when_nothing_comes_out(tmp_path: Path, tiny_base_model: Path):

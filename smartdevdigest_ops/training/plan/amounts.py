@@ -20,7 +20,8 @@ def corpus_tokens(settings: Settings, num_tokens: int | None, num_documents: int
     corpus, tokenizer = store.current("corpus_snapshot"), store.current("domain_tokenizer")
     if corpus is None or tokenizer is None:
         return None
-    documents, tokens, sampled = _sample_tokens(corpus.path / "train.parquet", tokenizer.path)
+    tokenizer.refuse_damage()
+    documents, tokens, sampled = _sample_tokens(corpus.sound_file("train.parquet"), tokenizer.path)
     count = num_documents or documents
     return round(count * tokens), f"{count:,} documents of {tokens:.0f} tokens on average, of {sampled} tokenized"
 

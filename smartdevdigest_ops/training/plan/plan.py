@@ -98,9 +98,9 @@ def _find_config(settings: Settings) -> tuple[str, str, dict[str, str]]:
     base_model = settings.model.base_model
     made = ArtifactStore(settings.store_dir).current("base_model")
     if made is not None:
-        source = json.loads((made.path / "source.json").read_text(encoding="utf-8"))
+        source = json.loads(made.sound_file("source.json").read_text(encoding="utf-8"))
         if source["base_model"] in (base_model, base_model.partition("@")[0]):
-            return base_model, str(made.path), {}
+            return base_model, str(made.sound_file("config.json").parent), {}
     if base_model == TINY:
         raise PlanError(
             f"model.base_model is {TINY}, whose size its tokenizer decides: `smartdevdigest run --select base_model "

@@ -11,7 +11,9 @@ from smartdevdigest_ops.artifacts import Artifact, ArtifactStore, Making
 from smartdevdigest_ops.digesting.errors import DigestingError
 from smartdevdigest_ops.digesting.model import DIGEST_CONFIG
 from smartdevdigest_ops.release import RELEASE_FILE
+from smartdevdigest_ops.release.decisions import roll_back
 from smartdevdigest_ops.serving.models import current_release
+from smartdevdigest_ops.settings import load_settings
 
 WEIGHTS = "model.safetensors"
 
@@ -24,12 +26,12 @@ class Releases:
         self._model_dir = model_dir
         self._count = 0
 
-    def _publish(self, asset: str, files: Path) -> Artifact:
+    def _publish(self, asset: str, files: Path, **inputs: str) -> Artifact:
         self._count += 1
         with self.store.staging(asset) as staged:
             shutil.copytree(files, staged, dirs_exist_ok=True)
             artifact = self.store.publish(staged, asset)
-        self.store.record(Making(asset, None, artifact.version, f"{self._count:016x}", {}, {}, "1", {}, {}, {}, []))
+        self.store.record(Making(asset, None, artifact.version, f"{self._count:016x}", inputs, {}, "1", {}, {}, {}, []))
         return artifact
 
     def publish_model(self, *, num_keywords: int = 2, weights: bytes | None = None) -> Artifact:
@@ -45,9 +47,16 @@ class Releases:
 
     def release(self, model: Artifact) -> str:
         with self.store.staging("files") as staged:
-            (staged / RELEASE_FILE).write_text(json.dumps({"quantized_model": model.version}))
+            before = self.store.current("release")
+            content = {"quantized_model": model.version, "previous": before and before.version, "metrics": {}}
+            (staged / RELEASE_FILE).write_text(json.dumps(content))
             self._publish("release", staged)
         return model.version
+
+    def evaluate(self, model: Artifact) -> None:
+        with self.store.staging("files") as staged:
+            (staged / "report.json").write_text(json.dumps({"languages": {}}))
+            self._publish("evaluation_report", staged, quantized_model=model.version)
 
 
 @pytest.fixture
@@ -128,6 +137,19 @@ def test_a_release_that_is_taken_back_is_no_failure_any_more(start, releases):
     releases.release(first)
     server.await_metric("release_failing", 0)
     assert server.metric("loads_total") == 1
+
+
+def test_a_rollback_is_picked_up(start, releases, documents):
+    first = releases.publish_model()
+    releases.evaluate(first)
+    releases.release(first)
+    second = releases.release(releases.publish_model(num_keywords=3))
+    server = serving(start, releases)
+    assert server.digest(documents[0]).headers["SmartDevDigest-Model"] == second
+    settings = load_settings("ci", overrides={"store": {"root": str(releases.store.root)}})
+    roll_back(settings, None, "the answers got worse")
+    eventually(lambda: server.client.get("/ready").json()["model"] == first.version)
+    assert server.digest(documents[0]).headers["SmartDevDigest-Model"] == first.version
 
 
 def test_a_store_whose_release_cannot_be_read_is_a_failure_and_serving_goes_on(start, releases, documents):

@@ -9,6 +9,7 @@ import pytest
 from smartdevdigest_ops.contracts import CrawlRecord
 from smartdevdigest_ops.corpus.read import CorpusError
 from smartdevdigest_ops.training import encoding
+from smartdevdigest_ops.training import segments as segments_module
 from smartdevdigest_ops.training.bits_per_byte import encode_documents
 from smartdevdigest_ops.training.encoding import EncodedCorpus, encode_corpus, parquet_texts
 from smartdevdigest_ops.training.errors import TrainingError
@@ -58,7 +59,7 @@ def test_many_batches_and_segments_give_the_same_ids(
     tokenizer, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(encoding, "_CHARACTERS_PER_BATCH", 2000)
-    monkeypatch.setattr(encoding, "_TOKENS_PER_SEGMENT", 5000)
+    monkeypatch.setattr(segments_module, "_TOKENS_PER_SEGMENT", 5000)
     assert as_lists(encode_corpus(tokenizer, texts, cache_dir=tmp_path)) == encode_documents(tokenizer, texts)
     assert len(segments(tmp_path)) > 2
     backwards = encode_corpus(tokenizer, texts[::-1], cache_dir=tmp_path)
@@ -102,7 +103,7 @@ def test_a_run_that_ends_halfway_keeps_its_whole_segments_and_leaves_nothing_hal
     tokenizer, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(encoding, "_CHARACTERS_PER_BATCH", 2000)
-    monkeypatch.setattr(encoding, "_TOKENS_PER_SEGMENT", 5000)
+    monkeypatch.setattr(segments_module, "_TOKENS_PER_SEGMENT", 5000)
 
     def broken() -> Iterator[str]:
         yield from texts[:15]
