@@ -11,9 +11,10 @@ from smartdevdigest_ops.artifacts import MANIFEST, ArtifactStore
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.publishing.card import model_card
 from smartdevdigest_ops.publishing.facts import gather_facts
-from smartdevdigest_ops.release import read_release, released_model
+from smartdevdigest_ops.release.pointer import read_release, released_model
 
 CARD_FILE = "README.md"
+REPORT_FILE = "report.json"
 
 
 class ExportError(UserError):
@@ -56,11 +57,11 @@ def export_model(store: ArtifactStore, target: Path, *, name: str | None = None)
 
 
 def _report(store: ArtifactStore) -> Mapping[str, Any] | None:
-    """The report that the release was accepted with; None where it is gone."""
+    """The report that the release was accepted with; None where it is not in the store any more."""
     release = store.current("release")
-    version = read_release(release)["evaluation_report"] if release else None
-    path = store.root / "evaluation_report" / str(version) / "report.json"
-    if not path.is_file():
+    version = str(read_release(release)["evaluation_report"]) if release else ""
+    if not (store.root / "evaluation_report" / version / MANIFEST).is_file():
         return None
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    file = store.open("evaluation_report", version).sound_file(REPORT_FILE)
+    report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return report

@@ -6,7 +6,7 @@ from corpus_samples import publish
 
 from smartdevdigest_ops.artifacts import ArtifactError, ArtifactStore, Making
 from smartdevdigest_ops.publishing.export import CARD_FILE, ExportError, export_model
-from smartdevdigest_ops.release import ReleaseError
+from smartdevdigest_ops.release.pointer import ReleaseError
 
 
 def record(store, asset, fill, inputs=None, metrics=None, notes=None, settings=None):
@@ -94,7 +94,7 @@ def test_a_damaged_model_is_not_exported_and_leaves_nothing_behind(store, tmp_pa
 
 def test_a_model_whose_record_is_gone_has_no_card(store, tmp_path):
     shutil.rmtree(store.root / "m1_checkpoint" / "makings")
-    with pytest.raises(ArtifactError, match="no record says how the .*m1_checkpoint"):
+    with pytest.raises(ArtifactError, match=r"no record says how the .*m1_checkpoint"):
         export_model(store, tmp_path / "out")
 
 
