@@ -276,7 +276,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         if file is not None and not file.is_file():
             raise UserError(f"{file} is not a file.")
     model_dir = _model_dir(options.model, settings)
-    from smartdevdigest_ops.evaluation.evaluate import evaluate_files  # noqa: PLC0415
+    from smartdevdigest_ops.evaluation.evaluate_files import evaluate_files  # noqa: PLC0415
 
     report = evaluate_files(
         options.documents, options.gold_summaries, options.gold_difficulty, model_dir, options.out, settings

@@ -23,7 +23,7 @@ from typing import Any
 
 from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore
 from smartdevdigest_ops.errors import UserError
-from smartdevdigest_ops.evaluation.scores import LOWER_IS_BETTER
+from smartdevdigest_ops.evaluation.metrics import LOWER_IS_BETTER
 from smartdevdigest_ops.evaluation.systems import CANDIDATE
 from smartdevdigest_ops.evaluation.verdict import format_interval
 from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, StageReport

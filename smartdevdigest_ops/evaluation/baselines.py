@@ -4,7 +4,6 @@ Summary: Lead-3, the first three sentences of the prose. Keywords: the terms of 
 split. Difficulty: the train split's median. All three per language.
 """
 
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.contracts import Label
 from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.morphemes import candidate_terms, load_kiwi
+from smartdevdigest_ops.evaluation.morphemes import candidate_terms
+from smartdevdigest_ops.evaluation.sentences import MOST_CHARACTERS, prose, split_sentences
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -23,61 +23,11 @@ _MOST_FITTED_DOCUMENTS = 2000
 # Without a train split (gold files alone): the middle of the scale, and as many keywords as a digest usually has.
 _UNKNOWN_DIFFICULTY = 3.0
 _UNKNOWN_NUM_KEYWORDS = 5
-# Enough to hold three sentences and to rank terms; papers run to 100,000 characters.
-_MOST_CHARACTERS = 20_000
-
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
-_NOT_PROSE = re.compile(r"^\s*(#{1,6}\s|[-*+]\s|\d+[.)]\s|\||>|<|!\[|[-=*_]{3,}\s*$)")
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:e\.g|i\.e|cf|vs|etc|approx|resp|al|fig|eq|sec|no|dr|mr|mrs|ms|prof|st|inc|ltd|co|jr|sr|dept|est|vol)"
-    r"|\b[A-Z]|\b(?:[A-Za-z]\.)+[A-Za-z])\.$",
-    re.IGNORECASE,
-)
-_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s+[\"'“‘(\[`]*[A-Z0-9])")
-
-
-def prose(content: str) -> str:
-    """Paragraphs of `content` outside code fences, headings, lists, tables and quotes, blank lines between."""
-    kept: list[str] = []
-    fence: str | None = None
-    for line in content[:_MOST_CHARACTERS].splitlines():
-        mark = _FENCE.match(line)
-        if mark and (fence is None or (mark[1][0] == fence[0] and len(mark[1]) >= len(fence))):
-            fence = mark[1] if fence is None else None
-            kept.append("")
-        elif fence is None:
-            is_code = line.startswith(("    ", "\t")) and not (kept and kept[-1])
-            kept.append("" if is_code or _NOT_PROSE.match(line) else line.strip())
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
-
-
-def split_sentences(text: str, language: str) -> list[str]:
-    """Sentences of prose: Kiwi's for Korean; for English at . ! ? before a capital or digit, abbreviations aside.
-
-    A blank line always ends a sentence.
-    """
-    sentences: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        line = " ".join(paragraph.split())
-        if language == "ko":
-            sentences += [sentence.text for sentence in load_kiwi().split_into_sents(line)]
-        else:
-            sentences += _split_english(line)
-    return [sentence for sentence in sentences if sentence]
-
-
-def _split_english(line: str) -> list[str]:
-    sentences, start = [], 0
-    for end in _SENTENCE_END.finditer(line):
-        if not _ABBREVIATION.search(line[start : end.end()]):
-            sentences.append(line[start : end.end()].strip())
-            start = end.end()
-    return [*sentences, line[start:].strip()]
 
 
 def lead(content: str, language: str, num_sentences: int = NUM_SENTENCES) -> str:
     """The first sentences of a document's prose; of the whole text where it has no prose."""
-    return " ".join(split_sentences(prose(content) or content[:_MOST_CHARACTERS], language)[:num_sentences])
+    return " ".join(split_sentences(prose(content) or content[:MOST_CHARACTERS], language)[:num_sentences])
 
 
 @dataclass
@@ -132,7 +82,7 @@ class Baseline:
 
 
 def _text(title: str | None, content: str) -> str:
-    return f"{title or ''}\n\n{prose(content) or content[:_MOST_CHARACTERS]}"
+    return f"{title or ''}\n\n{prose(content) or content[:MOST_CHARACTERS]}"
 
 
 def _fit_vectorizer(rows: Sequence[Mapping[str, Any]], language: str) -> "TfidfVectorizer | None":

@@ -13,7 +13,7 @@ from smartdevdigest_ops.digesting.model import load_digester
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
 from smartdevdigest_ops.evaluation.baselines import Baseline
 from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
-from smartdevdigest_ops.evaluation.evaluate import Report, evaluate, write_report
+from smartdevdigest_ops.evaluation.evaluate import Report, Surroundings, evaluate, write_report
 from smartdevdigest_ops.evaluation.gold import TestDocument, choose_documents
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.overlap import korean_self_check
@@ -31,7 +31,7 @@ from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, St
 
 # Contradictory Korean that shares two Latin words: ROUGE-L measured 0.15.
 _MOST_CONTRADICTORY_ROUGE = 0.2
-_REPORTED_METRICS = ("rougeL", "chrf", "keyword_f1", "difficulty_mae", "difficulty_qwk")
+_REPORTED_METRICS = ("rougeL", "chrf_plus_plus", "keyword_f1", "difficulty_mae", "difficulty_qwk")
 
 
 def make(context: StageContext) -> StageReport:
@@ -45,7 +45,7 @@ def make(context: StageContext) -> StageReport:
     answers = _answers(context, documents, train_rows, train_pairs)
     bootstrap = Bootstrap(settings.evaluation.bootstrap_samples, settings.evaluation.confidence, settings.seed)
     bits = _bits_per_byte(context, read_split(corpus, "test"), bootstrap)
-    report = evaluate(documents, answers, bootstrap=bootstrap, bits_per_byte=bits)
+    report = evaluate(documents, answers, bootstrap=bootstrap, surroundings=Surroundings(bits))
     write_report(context.out, report, answers)
     context.log(report["verdict"])
     return StageReport(
@@ -206,7 +206,7 @@ def _markdown(report: Report) -> str:
 STAGE = Stage(
     name="evaluation_report",
     make=make,
-    code_version=f"2.{PROMPT_VERSION}",
+    code_version=f"3.{PROMPT_VERSION}",
     inputs=("base_model", "m1_checkpoint", "quantized_model", "labeled_pairs", "corpus_snapshot"),
     settings=("evaluation", "digesting.factor_weights", "model.max_length", "seed"),
     checks=(

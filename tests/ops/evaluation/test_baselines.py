@@ -1,8 +1,9 @@
 import pytest
 
 from smartdevdigest_ops.contracts import CrawlRecord, Label
-from smartdevdigest_ops.evaluation.baselines import Baseline, lead, prose, split_sentences
+from smartdevdigest_ops.evaluation.baselines import Baseline, lead
 from smartdevdigest_ops.evaluation.gold import Gold, TestDocument
+from smartdevdigest_ops.evaluation.sentences import prose, split_sentences
 
 MARKDOWN = """# A heading. Not a sentence.
 

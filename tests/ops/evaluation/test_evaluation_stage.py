@@ -5,14 +5,13 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Difficulty, Digest, Label
-from smartdevdigest_ops.digesting.model import write_digest_config
+from smartdevdigest_ops.digesting.model import DigestOutcome, write_digest_config
 from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
 from smartdevdigest_ops.evaluation.evaluate import evaluate
 from smartdevdigest_ops.evaluation.gold import TestDocument
@@ -61,10 +60,10 @@ def test_one_invalid_answer_fails_the_validity_check(
 
 def test_a_figure_without_bounds_fails_the_interval_check_and_is_named(report: Report) -> None:
     broken = copy.deepcopy(report)
-    broken["languages"]["ko"][LEAD3]["chrf"]["low"] = None
+    broken["languages"]["ko"][LEAD3]["chrf_plus_plus"]["low"] = None
     result = check_every_metric_has_an_interval(broken)
     assert not result.passed
-    assert "chrf of lead3 in ko" in result.message
+    assert "chrf_plus_plus of lead3 in ko" in result.message
 
 
 def test_an_undefined_figure_needs_no_bounds(report: Report) -> None:
@@ -112,7 +111,7 @@ class StoppingDigester:
         if self.num_batches is not None and len(self.made) == self.num_batches:
             raise KeyboardInterrupt
         self.made.append(list(indices))
-        return [SimpleNamespace(index=index, digest=_digest(documents[index]), valid=True) for index in indices]
+        return [DigestOutcome(index, _digest(documents[index]), None, 1.0, 9, 0.5) for index in indices]
 
 
 def _digest(document: TestDocument) -> Digest:
