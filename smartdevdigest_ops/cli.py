@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--gold-summaries", type=Path, help="JSON Lines of {url, summary}")
     evaluate.add_argument("--gold-difficulty", type=Path, help="JSON Lines of {url, level}")
     evaluate.add_argument("--model", type=Path, help="model directory; default: the current release")
+    evaluate.add_argument("--against", metavar="DIR", type=Path, help="another model directory, to compare with")
     evaluate.add_argument("-o", "--out", type=Path, required=True, help="directory for report.json and report.html")
     evaluate.set_defaults(command=_evaluate)
 
@@ -279,7 +280,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     from smartdevdigest_ops.evaluation.evaluate_files import evaluate_files  # noqa: PLC0415
 
     report = evaluate_files(
-        options.documents, options.gold_summaries, options.gold_difficulty, model_dir, options.out, settings
+        options.documents,
+        options.gold_summaries,
+        options.gold_difficulty,
+        model_dir,
+        options.out,
+        settings,
+        against=options.against and _model_dir(options.against, settings),
     )
     for what, number in report["coverage"].items():
         print(f"{number} {what}", file=sys.stderr)

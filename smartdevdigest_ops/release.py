@@ -78,6 +78,23 @@ def released_model(store: ArtifactStore) -> Artifact:
     return store.open("quantized_model", str(read_release(release)["quantized_model"]))
 
 
+def release_before(store: ArtifactStore, candidate: str) -> Artifact | None:
+    """The newest release of another model than `candidate`; None where there is none.
+
+    It is the same before and after the candidate itself is released.
+
+    Raises:
+        ArtifactError: a release's file is missing or damaged.
+    """
+    release = store.current("release")
+    while release is not None:
+        content = read_release(release)
+        if content["quantized_model"] != candidate:
+            return release
+        release = store.open("release", content["previous"]) if content["previous"] else None
+    return None
+
+
 def compared_figures(report: Mapping[str, Any], fields: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """The candidate's figures of `fields` in a report, per language.
 

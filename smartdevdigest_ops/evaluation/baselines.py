@@ -1,18 +1,24 @@
-"""Answers without a model: what a trained one has to beat.
+"""Answers without a model: what a trained one has to beat. All are per language.
 
-Summary: Lead-3, the first three sentences of the prose. Keywords: the terms of highest TF-IDF, fitted on the train
-split. Difficulty: the train split's median. All three per language.
+Lead-3: the first three sentences of the prose, the keywords of highest TF-IDF and the median difficulty of the train
+split. TextRank: the three sentences that others share most with. Majority: the difficulty level that most train labels
+have. Readability: difficulty by a regression on counts.
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.contracts import Label
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.morphemes import candidate_terms
+from smartdevdigest_ops.evaluation.ordinal import levels
+from smartdevdigest_ops.evaluation.readability import Readability
 from smartdevdigest_ops.evaluation.sentences import MOST_CHARACTERS, prose, split_sentences
+from smartdevdigest_ops.evaluation.systems import LEAD3, MAJORITY, READABILITY, TEXTRANK
+from smartdevdigest_ops.evaluation.textrank import textrank_summary
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -23,6 +29,46 @@ _MOST_FITTED_DOCUMENTS = 2000
 # Without a train split (gold files alone): the middle of the scale, and as many keywords as a digest usually has.
 _UNKNOWN_DIFFICULTY = 3.0
 _UNKNOWN_NUM_KEYWORDS = 5
+
+
+def fit_baselines(
+    documents: Sequence[Mapping[str, Any]],
+    pairs: Sequence[Mapping[str, Any]],
+    factor_weights: Mapping[str, float] | None = None,
+) -> dict[str, Callable[[TestDocument], dict[str, Any]]]:
+    """System -> what answers for it, fitted on train rows and labelled train rows (with `label`); either may be empty.
+
+    Without labels there is neither majority nor readability.
+    """
+    labels = [Label.model_validate_json(row["label"]) for row in pairs]
+    lead3 = Baseline.fit(documents, labels, factor_weights)
+    baselines: dict[str, Callable[[TestDocument], dict[str, Any]]] = {
+        LEAD3: lead3.answer,
+        TEXTRANK: lambda document: {
+            "summary": textrank_summary(document.content, document.language, NUM_SENTENCES),
+        },
+    }
+    if labels:
+        scores = [label.difficulty_factors.score(factor_weights) for label in labels]
+        majority = majority_levels([label.language for label in labels], scores)
+        readability = Readability(list(zip(pairs, scores, strict=True)))
+        baselines[MAJORITY] = lambda document: _difficulty(majority.get(document.language))
+        baselines[READABILITY] = lambda document: _difficulty(readability.score(document.content, document.language))
+    return baselines
+
+
+def _difficulty(score: float | None) -> dict[str, Any]:
+    return {} if score is None else {"difficulty_level": {"score": score}}
+
+
+def majority_levels(languages: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
+    """Language -> the level 1-5 that most of its scores have; the lower one among equals."""
+    import numpy as np
+
+    counts: dict[str, Counter[int]] = {}
+    for language, level in zip(languages, levels(np.asarray(scores, dtype=np.float64)).tolist(), strict=True):
+        counts.setdefault(language, Counter())[level] += 1
+    return {language: float(min(of, key=lambda level: (-of[level], level))) for language, of in counts.items()}
 
 
 def lead(content: str, language: str, num_sentences: int = NUM_SENTENCES) -> str:

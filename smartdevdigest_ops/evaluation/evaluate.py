@@ -57,6 +57,8 @@ class Surroundings:
     systems_not_run: Mapping[str, str] = field(default_factory=dict)
     """{system: why}."""
     baselines_fitted_on: str = "nothing"
+    leakage: Mapping[str, Sequence[Mapping[str, str]]] | None = None
+    """{kind of leak: [{test URL, train URL}]}; None where no training data was at hand."""
 
 
 def evaluate(

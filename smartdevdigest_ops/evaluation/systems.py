@@ -5,7 +5,7 @@ batches, because a row's padding can move its last bits and with them a near tie
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,16 +13,31 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from smartdevdigest_ops.digesting.model import DIGEST_CONFIG, DigestOutcome
-from smartdevdigest_ops.evaluation.baselines import Baseline
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.journal import read_journal
 
 CANDIDATE = "candidate"
 UNTUNED_BASE = "untuned_base"
+M1 = "m1"
+RELEASE = "release"
+OTHER = "other"
 LEAD3 = "lead3"
-GENERATING = frozenset({CANDIDATE, UNTUNED_BASE})
+TEXTRANK = "textrank"
+MAJORITY = "majority"
+READABILITY = "readability"
+GENERATING = frozenset({CANDIDATE, OTHER, RELEASE, M1, UNTUNED_BASE})
 # How systems are called in the report, in its order.
-SYSTEM_NAMES = {CANDIDATE: "Candidate (quantized M2)", UNTUNED_BASE: "Untuned base model", LEAD3: "Lead-3 baseline"}
+SYSTEM_NAMES = {
+    CANDIDATE: "Candidate (quantized M2)",
+    OTHER: "Other model",
+    RELEASE: "Previous release",
+    M1: "M1 without M2",
+    UNTUNED_BASE: "Untuned base model",
+    LEAD3: "Lead-3 baseline",
+    TEXTRANK: "TextRank baseline",
+    MAJORITY: "Majority baseline",
+    READABILITY: "Readability baseline",
+}
 
 
 @dataclass(frozen=True)
@@ -70,12 +85,17 @@ class AnyDigester(Protocol):
         ...
 
 
-def baseline_answers(baseline: Baseline, documents: Sequence[TestDocument]) -> list[Answer]:
-    """Lead-3's answers, in the documents' order."""
-    return [
-        Answer(LEAD3, document.url, baseline.answer(document), True)
-        for document in tqdm(documents, desc="digests of lead3", unit="document")
-    ]
+def baseline_answers(
+    baselines: Mapping[str, Callable[[TestDocument], dict[str, Any]]], documents: Sequence[TestDocument]
+) -> dict[str, list[Answer]]:
+    """System -> its answers, in the documents' order."""
+    return {
+        system: [
+            Answer(system, document.url, answer(document), True)
+            for document in tqdm(documents, desc=f"digests of {system}", unit="document")
+        ]
+        for system, answer in baselines.items()
+    }
 
 
 def generated_answers(

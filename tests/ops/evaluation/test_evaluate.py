@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Label
 from smartdevdigest_ops.evaluation.errors import EvaluationError
 from smartdevdigest_ops.evaluation.evaluate import evaluate, write_report
@@ -171,6 +172,50 @@ def test_a_model_is_evaluated_on_files_and_everything_left_out_is_counted(
     numbers = [m["candidate"]["rougeL"]["n"] for m in report["languages"].values() if "rougeL" in m["candidate"]]
     assert sum(numbers) == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["digests.jsonl", "report.html", "report.json"]
+    assert set(report["systems"]) == {CANDIDATE, LEAD3, "textrank"}
+    assert report["leakage"] is None  # the store holds no training data
+
+
+def test_files_are_judged_as_the_graph_judges_with_the_stores_labels_and_beside_another_model(
+    tmp_path: Path,
+    files: Callable[..., tuple[Path, Path, Path]],
+    tiny_digester_dir: Path,
+    ci_settings: Settings,
+    sample_documents: list[CrawlRecord],
+    sample_labels: dict[str, Label],
+) -> None:
+    documents, summaries, levels = files(2, 2)
+    _publish_train_split(ArtifactStore(ci_settings.store_dir), tmp_path, sample_documents, sample_labels)
+    out = tmp_path / "out"
+    report = evaluate_files(
+        documents, summaries, levels, tiny_digester_dir, out, ci_settings, against=tiny_digester_dir
+    )
+    assert set(report["systems"]) == {CANDIDATE, "other", LEAD3, "textrank", "majority", "readability"}
+    for language, by_system in report["languages"].items():
+        assert by_system[CANDIDATE] == by_system["other"]
+        assert report["comparisons"][language]["other"]["rougeL"]["mean"] == 0
+    assert report["origin"] == "human"
+    # The two documents are in the train split of this store.
+    assert len(report["leakage"]["url"]) == 2
+
+
+def _publish_train_split(
+    store: ArtifactStore, scratch: Path, documents: list[CrawlRecord], labels: dict[str, Label]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    staged = scratch / "labeled_pairs"
+    staged.mkdir()
+    columns = ("url", "language", "title", "content")
+    rows = [
+        {name: getattr(d, name) for name in columns} | {"label": labels[d.url].model_dump_json()}
+        for d in documents
+        if d.url in labels
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), staged / "train.parquet")
+    artifact = store.publish(staged, "labeled_pairs")
+    store.record(Making("labeled_pairs", None, artifact.version, "0" * 16, {}, {}, "1", {}, {}, {}, []))
 
 
 def test_either_gold_may_be_absent(
