@@ -29,6 +29,7 @@ def add_to(commands: Commands) -> None:
     evaluate.add_argument("--gold-summaries", type=Path, help="JSON Lines of {url, summary}")
     evaluate.add_argument("--gold-difficulty", type=Path, help="JSON Lines of {url, level}")
     evaluate.add_argument("--model", type=Path, help="model directory; default: the current release")
+    evaluate.add_argument("--against", metavar="DIR", type=Path, help="another model directory, to compare with")
     evaluate.add_argument("-o", "--out", type=Path, required=True, help="directory for report.json and report.html")
 
     export = commands.add("export", "the released model with its card, for others to use", _export)
@@ -81,10 +82,16 @@ def _evaluate(options: argparse.Namespace) -> int:
         if file is not None and not file.is_file():
             raise UserError(f"{file} is not a file.")
     model_dir = _model_dir(options.model, settings)
-    from smartdevdigest_ops.evaluation.evaluate import evaluate_files  # noqa: PLC0415
+    from smartdevdigest_ops.evaluation.evaluate_files import evaluate_files  # noqa: PLC0415
 
     report = evaluate_files(
-        options.documents, options.gold_summaries, options.gold_difficulty, model_dir, options.out, settings
+        options.documents,
+        options.gold_summaries,
+        options.gold_difficulty,
+        model_dir,
+        options.out,
+        settings,
+        against=options.against and _model_dir(options.against, settings),
     )
     for what, number in report["coverage"].items():
         print(f"{number} {what}", file=sys.stderr)

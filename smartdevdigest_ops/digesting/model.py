@@ -6,7 +6,7 @@ one per part, then one for the summary of the parts' summaries (`digesting.merge
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,8 @@ class DigestOutcome:
     """Why there is no digest."""
     num_parts: int = 1
     """Parts that the document was read in."""
+    factors: Mapping[str, float | None] | None = None
+    """Difficulty factor -> expected digit before calibration, 1.0-5.0; None for code in a document without."""
 
     @property
     def valid(self) -> bool:
@@ -231,6 +233,7 @@ class Digester:
                 seconds,
                 corrections,
                 num_parts=len(prompts),
+                factors=reading.factors,
             )
         return [outcomes[index] for index in indices]
 

@@ -1,18 +1,24 @@
-"""Answers without a model: what a trained one has to beat.
+"""Answers without a model: what a trained one has to beat. All are per language.
 
-Summary: Lead-3, the first three sentences of the prose. Keywords: the terms of highest TF-IDF, fitted on the train
-split. Difficulty: the train split's median. All three per language.
+Lead-3: the first three sentences of the prose, the keywords of highest TF-IDF and the median difficulty of the train
+split. TextRank: the three sentences that others share most with. Majority: the difficulty level that most train labels
+have. Readability: difficulty by a regression on counts.
 """
 
-import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.contracts import Label
 from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.morphemes import candidate_terms, load_kiwi
+from smartdevdigest_ops.evaluation.morphemes import candidate_terms
+from smartdevdigest_ops.evaluation.ordinal import levels
+from smartdevdigest_ops.evaluation.readability import Readability
+from smartdevdigest_ops.evaluation.sentences import MOST_CHARACTERS, prose, split_sentences
+from smartdevdigest_ops.evaluation.systems import LEAD3, MAJORITY, READABILITY, TEXTRANK
+from smartdevdigest_ops.evaluation.textrank import textrank_summary
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -23,61 +29,51 @@ _MOST_FITTED_DOCUMENTS = 2000
 # Without a train split (gold files alone): the middle of the scale, and as many keywords as a digest usually has.
 _UNKNOWN_DIFFICULTY = 3.0
 _UNKNOWN_NUM_KEYWORDS = 5
-# Enough to hold three sentences and to rank terms; papers run to 100,000 characters.
-_MOST_CHARACTERS = 20_000
-
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
-_NOT_PROSE = re.compile(r"^\s*(#{1,6}\s|[-*+]\s|\d+[.)]\s|\||>|<|!\[|[-=*_]{3,}\s*$)")
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:e\.g|i\.e|cf|vs|etc|approx|resp|al|fig|eq|sec|no|dr|mr|mrs|ms|prof|st|inc|ltd|co|jr|sr|dept|est|vol)"
-    r"|\b[A-Z]|\b(?:[A-Za-z]\.)+[A-Za-z])\.$",
-    re.IGNORECASE,
-)
-_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s+[\"'“‘(\[`]*[A-Z0-9])")
 
 
-def prose(content: str) -> str:
-    """Paragraphs of `content` outside code fences, headings, lists, tables and quotes, blank lines between."""
-    kept: list[str] = []
-    fence: str | None = None
-    for line in content[:_MOST_CHARACTERS].splitlines():
-        mark = _FENCE.match(line)
-        if mark and (fence is None or (mark[1][0] == fence[0] and len(mark[1]) >= len(fence))):
-            fence = mark[1] if fence is None else None
-            kept.append("")
-        elif fence is None:
-            is_code = line.startswith(("    ", "\t")) and not (kept and kept[-1])
-            kept.append("" if is_code or _NOT_PROSE.match(line) else line.strip())
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+def fit_baselines(
+    documents: Sequence[Mapping[str, Any]],
+    pairs: Sequence[Mapping[str, Any]],
+    factor_weights: Mapping[str, float] | None = None,
+) -> dict[str, Callable[[TestDocument], dict[str, Any]]]:
+    """System -> what answers for it, fitted on train rows and labelled train rows (with `label`); either may be empty.
 
-
-def split_sentences(text: str, language: str) -> list[str]:
-    """Sentences of prose: Kiwi's for Korean; for English at . ! ? before a capital or digit, abbreviations aside.
-
-    A blank line always ends a sentence.
+    Without labels there is neither majority nor readability.
     """
-    sentences: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        line = " ".join(paragraph.split())
-        if language == "ko":
-            sentences += [sentence.text for sentence in load_kiwi().split_into_sents(line)]
-        else:
-            sentences += _split_english(line)
-    return [sentence for sentence in sentences if sentence]
+    labels = [Label.model_validate_json(row["label"]) for row in pairs]
+    lead3 = Baseline.fit(documents, labels, factor_weights)
+    baselines: dict[str, Callable[[TestDocument], dict[str, Any]]] = {
+        LEAD3: lead3.answer,
+        TEXTRANK: lambda document: {
+            "summary": textrank_summary(document.content, document.language, NUM_SENTENCES),
+        },
+    }
+    if labels:
+        scores = [label.difficulty_factors.score(factor_weights) for label in labels]
+        majority = majority_levels([label.language for label in labels], scores)
+        readability = Readability(list(zip(pairs, scores, strict=True)))
+        baselines[MAJORITY] = lambda document: _difficulty(majority.get(document.language))
+        baselines[READABILITY] = lambda document: _difficulty(readability.score(document.content, document.language))
+    return baselines
 
 
-def _split_english(line: str) -> list[str]:
-    sentences, start = [], 0
-    for end in _SENTENCE_END.finditer(line):
-        if not _ABBREVIATION.search(line[start : end.end()]):
-            sentences.append(line[start : end.end()].strip())
-            start = end.end()
-    return [*sentences, line[start:].strip()]
+def _difficulty(score: float | None) -> dict[str, Any]:
+    return {} if score is None else {"difficulty_level": {"score": score}}
+
+
+def majority_levels(languages: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
+    """Language -> the level 1-5 that most of its scores have; the lower one among equals."""
+    import numpy as np
+
+    counts: dict[str, Counter[int]] = {}
+    for language, level in zip(languages, levels(np.asarray(scores, dtype=np.float64)).tolist(), strict=True):
+        counts.setdefault(language, Counter())[level] += 1
+    return {language: float(min(of, key=lambda level: (-of[level], level))) for language, of in counts.items()}
 
 
 def lead(content: str, language: str, num_sentences: int = NUM_SENTENCES) -> str:
     """The first sentences of a document's prose; of the whole text where it has no prose."""
-    return " ".join(split_sentences(prose(content) or content[:_MOST_CHARACTERS], language)[:num_sentences])
+    return " ".join(split_sentences(prose(content) or content[:MOST_CHARACTERS], language)[:num_sentences])
 
 
 @dataclass
@@ -132,7 +128,7 @@ class Baseline:
 
 
 def _text(title: str | None, content: str) -> str:
-    return f"{title or ''}\n\n{prose(content) or content[:_MOST_CHARACTERS]}"
+    return f"{title or ''}\n\n{prose(content) or content[:MOST_CHARACTERS]}"
 
 
 def _fit_vectorizer(rows: Sequence[Mapping[str, Any]], language: str) -> "TfidfVectorizer | None":

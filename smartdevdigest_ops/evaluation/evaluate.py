@@ -1,63 +1,64 @@
-"""Evaluate answers, and write report.json, report.html and digests.jsonl.
+"""The report of what systems answered, and its files report.json, report.html and digests.jsonl.
 
-report.json:
+report.json (contracts/schemas/evaluation_report.schema.json):
 
     languages               {language: {system: {metric: {"mean", "low", "high", "n"}}}}; all null where undefined
-    comparisons             {language: {other system: {metric: candidate minus other, same shape}}}, paired
+    comparisons             {language: {other system: {metric: candidate minus other, same shape, and "p", "p_holm"}}},
+                            paired; p_holm is corrected for the metrics of one language and other system
+    origin                  who said the gold of the tables above: teacher or human
+    other_origins           {origin: {languages, comparisons, num_documents}} of documents with gold of another origin
     valid_json_rate         {system: {"mean", "low", "high", "n"}} over all languages, of the systems that generate
+    generation              {system: counts: refused by reason, cut off, corrected, tokens}
     difficulty_confusion    {language: 5x5 documents by gold level (rows) and the candidate's level (columns)}
-    bits_per_byte           {stage: {language: {"mean", "low", "high", "n"}}}; empty where it was not measured
+    difficulty_calibration  {language: [{level answered, mean answered, gold with its interval}]}, the candidate's
+    difficulty_factors      {language: {system: {factor: {metric: interval}}}}, before calibration
     num_documents           {language: n}
-    coverage                {what was left out and why: count}
+    num_clusters            {language: what is drawn as one in resamples: documents, or clusters of near-duplicates}
     systems, metrics        {name: title}
     small_sample_warnings   [sentence]
     verdict                 what a reader should take away, in sentences
     worst_digests           [{document, gold, digest, scores}], the candidate's worst per language
     bootstrap               {"samples", "confidence", "seed"}
+
+and `Surroundings`, which the caller knows.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smartdevdigest_ops.artifacts import canonical_json, content_hash, file_sha256
-from smartdevdigest_ops.contracts import CrawlRecord
-from smartdevdigest_ops.digesting.model import load_digester
-from smartdevdigest_ops.drops.files import read_drop
-from smartdevdigest_ops.evaluation.baselines import Baseline
-from smartdevdigest_ops.evaluation.errors import EvaluationError
-from smartdevdigest_ops.evaluation.gold import (
-    Gold,
-    TestDocument,
-    attach_gold,
-    read_gold_difficulty,
-    read_gold_summaries,
-)
+from smartdevdigest_ops.evaluation.difficulty import calibration_table, confusion_table, factor_table
+from smartdevdigest_ops.evaluation.generation import generation_counts
+from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.intervals import SMALL_SAMPLE, Bootstrap
-from smartdevdigest_ops.evaluation.ordinal import confusion
+from smartdevdigest_ops.evaluation.metrics import COMPARED, METRIC_TITLES
 from smartdevdigest_ops.evaluation.report import render_report
-from smartdevdigest_ops.evaluation.scores import (
-    METRIC_TITLES,
-    Metric,
-    answered_difficulty,
-    system_metrics,
-    worst_documents,
-)
-from smartdevdigest_ops.evaluation.systems import (
-    CANDIDATE,
-    LEAD3,
-    SYSTEM_NAMES,
-    Answer,
-    baseline_answers,
-    generated_answers,
-)
+from smartdevdigest_ops.evaluation.scores import system_metrics, worst_documents
+from smartdevdigest_ops.evaluation.significance import holm, randomisation_p_value
+from smartdevdigest_ops.evaluation.statistic import Metric
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, GENERATING, SYSTEM_NAMES, Answer
 from smartdevdigest_ops.evaluation.verdict import write_verdict
-from smartdevdigest_ops.settings import Settings
 
 Report = dict[str, Any]
-_NUM_WORST = 3
+_NUM_WORST = 5
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a report holds besides the answers' figures."""
+
+    bits_per_byte: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """{stage: {language: {"mean", "low", "high", "n"}}}; empty where it was not measured."""
+    coverage: Mapping[str, int] = field(default_factory=dict)
+    """{what was left out and why: count}."""
+    systems_not_run: Mapping[str, str] = field(default_factory=dict)
+    """{system: why}."""
+    baselines_fitted_on: str = "nothing"
+    leakage: Mapping[str, Sequence[Mapping[str, str]]] | None = None
+    """{kind of leak: [{test URL, train URL}]}; None where no training data was at hand."""
 
 
 def evaluate(
@@ -65,94 +66,106 @@ def evaluate(
     answers: Mapping[str, Sequence[Answer]],
     *,
     bootstrap: Bootstrap,
-    bits_per_byte: Mapping[str, Mapping[str, Any]] | None = None,
-    coverage: Mapping[str, int] | None = None,
+    surroundings: Surroundings | None = None,
 ) -> Report:
-    """The report of every system's answers (system -> one answer per document, in order); see the module's table."""
-    languages = sorted({document.language for document in documents})
-    metrics = {
-        language: {
-            system: system_metrics(*_of_language(documents, given, language)) for system, given in answers.items()
-        }
-        for language in languages
+    """The report of every system's answers (system -> one answer per document, in order); see the module's table.
+
+    The main tables are of the origin of gold that most documents have.
+    """
+    counts = Counter(document.gold.origin for document in documents)
+    origins = sorted(counts, key=lambda origin: (-counts[origin], origin))
+    main, main_answers = _where(documents, answers, lambda document: document.gold.origin == origins[0])
+    languages = {
+        language: _where(main, main_answers, lambda document, language=language: document.language == language)
+        for language in sorted({document.language for document in main})
     }
-    num_documents = {language: sum(document.language == language for document in documents) for language in languages}
+    tables = _tables(main, main_answers, bootstrap)
+    candidate = {language: (of, given[CANDIDATE]) for language, (of, given) in languages.items()}
     report: Report = {
-        "languages": {
-            language: {
-                system: {name: metric.interval(bootstrap).as_dict() for name, metric in by_name.items()}
-                for system, by_name in by_system.items()
-            }
-            for language, by_system in metrics.items()
+        **tables,
+        "origin": origins[0],
+        "other_origins": {
+            origin: _tables(*_where(documents, answers, lambda d, origin=origin: d.gold.origin == origin), bootstrap)
+            for origin in origins[1:]
         },
-        "comparisons": {language: _comparisons(by_system, bootstrap) for language, by_system in metrics.items()},
         "valid_json_rate": {
-            system: bootstrap.mean([float(answer.valid) for answer in given]).as_dict()
+            system: bootstrap.mean(
+                [float(answer.valid) for answer in given], [document.sampling_unit for document in documents]
+            ).as_dict()
             for system, given in answers.items()
-            if system != LEAD3
+            if system in GENERATING
         },
+        "generation": generation_counts(answers),
         "difficulty_confusion": {
-            language: table
-            for language in languages
-            if (table := _confusion(*_of_language(documents, answers[CANDIDATE], language)))
+            language: table for language, pair in candidate.items() if (table := confusion_table(*pair))
         },
-        "bits_per_byte": dict(bits_per_byte or {}),
-        "num_documents": num_documents,
-        "coverage": dict(coverage or {}),
+        "difficulty_calibration": {
+            language: rows for language, pair in candidate.items() if (rows := calibration_table(*pair, bootstrap))
+        },
+        "difficulty_factors": {
+            language: factors
+            for language, (of, given) in languages.items()
+            if (factors := factor_table(of, given, bootstrap))
+        },
         "systems": {system: SYSTEM_NAMES[system] for system in answers},
         "metrics": METRIC_TITLES,
         "small_sample_warnings": [
-            f"{language}: {count} documents. Below {SMALL_SAMPLE}, bootstrap intervals are too narrow; "
-            "read them as a lower bound of the uncertainty."
-            for language, count in num_documents.items()
+            f"{language}: {count} {'documents' if count == tables['num_documents'][language] else 'clusters of them'}. "
+            f"Below {SMALL_SAMPLE}, bootstrap intervals are too narrow; read them as a lower bound of the uncertainty."
+            for language, count in tables["num_clusters"].items()
             if count < SMALL_SAMPLE
         ],
-        "worst_digests": [
-            entry
-            for language in languages
-            for entry in worst_documents(*_of_language(documents, answers[CANDIDATE], language), count=_NUM_WORST)
-        ],
+        "worst_digests": [entry for pair in candidate.values() for entry in worst_documents(*pair, count=_NUM_WORST)],
         "bootstrap": {
             "samples": bootstrap.num_samples,
             "confidence": bootstrap.confidence,
             "seed": bootstrap.seed,
         },
+        **asdict(surroundings or Surroundings()),
     }
     return report | {"verdict": write_verdict(report)}
 
 
-def _of_language(
-    documents: Sequence[TestDocument], answers: Sequence[Answer], language: str
-) -> tuple[list[TestDocument], list[Answer]]:
-    pairs = [pair for pair in zip(documents, answers, strict=True) if pair[0].language == language]
-    return [document for document, _ in pairs], [answer for _, answer in pairs]
-
-
-def _comparisons(by_system: Mapping[str, Mapping[str, Metric]], bootstrap: Bootstrap) -> dict[str, Any]:
-    candidate = by_system[CANDIDATE]
-    return {
-        system: {
-            name: metric.lead_over(other[name], bootstrap).as_dict()
-            for name, metric in candidate.items()
-            if name != "valid_json_rate"
-        }
-        for system, other in by_system.items()
-        if system != CANDIDATE
+def _where(
+    documents: Sequence[TestDocument], answers: Mapping[str, Sequence[Answer]], wanted: Callable[..., bool]
+) -> tuple[list[TestDocument], dict[str, list[Answer]]]:
+    chosen = [index for index, document in enumerate(documents) if wanted(document)]
+    return [documents[index] for index in chosen], {
+        system: [given[index] for index in chosen] for system, given in answers.items()
     }
 
 
-def _confusion(documents: Sequence[TestDocument], answers: Sequence[Answer]) -> list[list[int]] | None:
-    import numpy as np
+def _tables(
+    documents: Sequence[TestDocument], answers: Mapping[str, Sequence[Answer]], bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """`languages`, `comparisons`, `num_documents` and `num_clusters` of documents with gold of one origin."""
+    tables: dict[str, Any] = {"languages": {}, "comparisons": {}, "num_documents": {}, "num_clusters": {}}
+    for language in sorted({document.language for document in documents}):
+        of_language, given = _where(documents, answers, lambda d, language=language: d.language == language)
+        metrics = {system: system_metrics(of_language, of_system) for system, of_system in given.items()}
+        tables["languages"][language] = {
+            system: {name: metric.interval(bootstrap).as_dict() for name, metric in by_name.items()}
+            for system, by_name in metrics.items()
+        }
+        tables["comparisons"][language] = {
+            system: _comparison(metrics[CANDIDATE], other, bootstrap)
+            for system, other in metrics.items()
+            if system != CANDIDATE
+        }
+        tables["num_documents"][language] = len(of_language)
+        tables["num_clusters"][language] = len({document.sampling_unit for document in of_language})
+    return tables
 
-    pairs = [
-        (document.gold.difficulty, answered_difficulty(answer, document.gold.difficulty))
-        for document, answer in zip(documents, answers, strict=True)
-        if document.gold.difficulty is not None
-    ]
-    if not pairs:
-        return None
-    gold, answered = (np.asarray(column, dtype=np.float64) for column in zip(*pairs, strict=True))
-    return confusion(gold, answered)
+
+def _comparison(candidate: Mapping[str, Metric], other: Mapping[str, Metric], bootstrap: Bootstrap) -> dict[str, Any]:
+    shared = [name for name in candidate if name in other and name in COMPARED]
+    p_values = {name: randomisation_p_value(candidate[name], other[name], bootstrap) for name in shared}
+    corrected = holm(p_values)
+    return {
+        name: candidate[name].lead_over(other[name], bootstrap).as_dict()
+        | {"p": p_values[name], "p_holm": corrected[name]}
+        for name in shared
+    }
 
 
 def write_report(out: Path, report: Report, answers: Mapping[str, Sequence[Answer]]) -> None:
@@ -161,77 +174,5 @@ def write_report(out: Path, report: Report, answers: Mapping[str, Sequence[Answe
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")
     (out / "report.html").write_text(render_report(report), encoding="utf-8")
-    lines = [json.dumps(asdict(answer), ensure_ascii=False) for given in answers.values() for answer in given]
+    lines = [json.dumps(answer.as_record(), ensure_ascii=False) for given in answers.values() for answer in given]
     (out / "digests.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def evaluate_files(
-    documents: Path,
-    gold_summaries: Path | None,
-    gold_difficulty: Path | None,
-    model_dir: Path,
-    out: Path,
-    settings: Settings,
-) -> Report:
-    """Evaluate a model on documents and gold from files, against Lead-3; writes the report's files into `out`.
-
-    `documents` is any file in the crawl contract. Documents without gold are left out and counted, and so is gold
-    without a document. Lead-3's keywords are weighed on these documents, for there is no train split here.
-
-    Raises:
-        EvaluationError: no gold file, no usable document, or no gold that names one of them.
-    """
-    if gold_summaries is None and gold_difficulty is None:
-        raise EvaluationError(
-            "There is no gold to compare with: neither --gold-summaries ({url, summary} per line) nor "
-            "--gold-difficulty ({url, level} per line) was given. Give at least one of them."
-        )
-    summaries = read_gold_summaries(gold_summaries) if gold_summaries else {}
-    difficulty = read_gold_difficulty(gold_difficulty) if gold_difficulty else {}
-    found, coverage = _read_documents(documents)
-    chosen = attach_gold(found, summaries, difficulty)
-    if not chosen:
-        raise EvaluationError(
-            f"{documents}: none of its {len(found)} documents has gold: the gold files name "
-            f"{len(summaries.keys() | difficulty.keys())} URLs, all others. Nothing was evaluated. URLs are compared "
-            "as they are written; give gold files made for these documents."
-        )
-    urls = {document.url for document in found}
-    coverage |= {
-        "documents without gold": len(found) - len(chosen),
-        "gold summaries without a document": len(summaries.keys() - urls),
-        "gold difficulties without a document": len(difficulty.keys() - urls),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    identity = [file_sha256(documents), str(model_dir.resolve()), [document.url for document in chosen]]
-    journal = out / f".digests-{content_hash(canonical_json(identity))}.jsonl"
-    digester = load_digester(
-        model_dir, device=settings.model.device, precision=settings.model.precision, threads=settings.model.threads
-    )
-    answers = {
-        CANDIDATE: generated_answers(CANDIDATE, digester, chosen, journal=journal),
-        LEAD3: baseline_answers(Baseline.fit([asdict(document) for document in found], []), chosen),
-    }
-    bootstrap = Bootstrap(settings.evaluation.bootstrap_samples, settings.evaluation.confidence, settings.seed)
-    report = evaluate(chosen, answers, bootstrap=bootstrap, coverage=coverage)
-    write_report(out, report, answers)
-    journal.unlink()
-    return report
-
-
-def _read_documents(path: Path) -> tuple[list[TestDocument], dict[str, int]]:
-    documents: dict[str, TestDocument] = {}
-    num_rejected = num_repeated = 0
-    for _, record in read_drop(path):
-        if not isinstance(record, CrawlRecord):
-            num_rejected += 1
-        elif record.url in documents:
-            num_repeated += 1
-        else:
-            documents[record.url] = TestDocument(record.url, record.language, record.title, record.content, Gold())
-    if not documents:
-        raise EvaluationError(
-            f"{path} holds no document in the crawl contract ({num_rejected} records were refused). Nothing was "
-            "evaluated; see contracts/schemas/crawl_record.schema.json for what a record must hold."
-        )
-    return list(documents.values()), {"records refused": num_rejected, "records of a URL again": num_repeated}

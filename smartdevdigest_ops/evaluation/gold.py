@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from smartdevdigest_ops.artifacts import content_hash
 from smartdevdigest_ops.contracts import Label
@@ -28,6 +28,11 @@ FIVE_LEVELS = {"beginner": 1.0, "elementary": 2.0, "intermediate": 3.0, "advance
 THREE_LEVELS = {"beginner": 1.7, "intermediate": 3.0, "advanced": 4.3}
 
 
+Origin = Literal["teacher", "human"]
+TEACHER: Origin = "teacher"
+HUMAN: Origin = "human"
+
+
 @dataclass(frozen=True)
 class Gold:
     """What is known of a document; None where nobody said."""
@@ -35,6 +40,11 @@ class Gold:
     summary: str | None = None
     keywords: tuple[str, ...] | None = None
     difficulty: float | None = None
+    terms: tuple[str, ...] | None = None
+    factors: Mapping[str, float | None] | None = None
+    """Difficulty factor -> 1-5; None for code in a document without."""
+    origin: Origin = HUMAN
+    """Who said it: agreeing with the teacher that a model learned from is not being right."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +58,37 @@ class TestDocument:
     title: str | None
     content: str
     gold: Gold
+    cluster: str | None = None
+    """Near-duplicates and translations of it have the same; None: nothing is known, it stands alone."""
+
+    @property
+    def sampling_unit(self) -> str:
+        """What is drawn as one in resamples."""
+        return self.cluster or self.url
 
 
 def gold_of_label(label: Label, factor_weights: Mapping[str, float] | None = None) -> Gold:
     """Gold that a teacher's label gives; its difficulty factors are weighed as the digests' are."""
-    return Gold(label.summary, tuple(label.keywords), label.difficulty_factors.score(factor_weights))
+    return Gold(
+        label.summary,
+        tuple(label.keywords),
+        label.difficulty_factors.score(factor_weights),
+        tuple(term.term for term in label.technical_terms),
+        label.difficulty_factors.model_dump(),
+        TEACHER,
+    )
 
 
 def choose_documents(
-    rows: Sequence[Mapping[str, Any]], max_documents: int, factor_weights: Mapping[str, float] | None = None
+    rows: Sequence[Mapping[str, Any]],
+    max_documents: int,
+    factor_weights: Mapping[str, float] | None = None,
+    clusters: Mapping[str, str] | None = None,
 ) -> list[TestDocument]:
     """At most `max_documents` rows of labeled_pairs, half per language, the lowest URL hashes first.
 
-    A hash draws alike on every machine, and a document once drawn stays so as the corpus grows around it.
+    `clusters`: URL -> near-duplicate cluster in the corpus. A hash draws alike on every machine, and a document once
+    drawn stays so as the corpus grows around it.
 
     Raises:
         EvaluationError: there is no row.
@@ -79,7 +107,7 @@ def choose_documents(
     return [
         TestDocument(
             row["url"], row["language"], row["title"], row["content"],
-            gold_of_label(Label.model_validate_json(row["label"]), factor_weights),
+            gold_of_label(Label.model_validate_json(row["label"]), factor_weights), (clusters or {}).get(row["url"]),
         )
         for row in chosen
     ]  # fmt: skip

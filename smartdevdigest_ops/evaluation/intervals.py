@@ -1,12 +1,15 @@
-"""A number with its interval: the percentile bootstrap over documents.
+"""A number with its interval: the percentile bootstrap over clusters of documents.
 
-The same resamples are drawn for every system and metric on the same number of documents, so that differences are
-paired. A statistic of the whole set (kappa, a ratio of sums) is recomputed on every resample.
+Near-duplicates and translations of one page are not independent: whole clusters are drawn, and a document is a cluster
+of its own where nothing else is known. A resample is a weight per document, how often it was drawn, so that every
+statistic (mean, ratio of sums, rank correlation, kappa) is computed on all resamples at once.
 
-Source: Efron & Tibshirani 1993, chapter 13.
+The same resamples are drawn for every system and metric on the same documents, so that differences are paired.
+
+Source: Efron & Tibshirani 1993, chapter 13; Davison & Hinkley 1997, section 3.8 (clusters).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     Statistic = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
-# Below this many documents percentile intervals are too narrow to be trusted, and the report says so.
+# Below this many clusters percentile intervals are too narrow to be trusted, and the report says so.
 SMALL_SAMPLE = 10
 # A statistic that is undefined on more of the resamples than this has no interval worth printing.
 _MOST_UNDEFINED = 0.5
@@ -46,40 +49,62 @@ class Bootstrap:
     confidence: float
     seed: int
 
-    def draws(self, n: int) -> "NDArray[np.int64]":
-        """(B, n) int64: positions of the documents of each resample; the same for the same `n`."""
+    def weights(self, clusters: Sequence[Hashable]) -> "NDArray[np.int64]":
+        """(B, n) int64: how often each document is in each resample; the same for documents clustered alike."""
         import numpy as np
 
-        return np.random.default_rng([self.seed, n]).integers(0, n, size=(self.num_samples, n))
+        cluster_of = number_clusters(clusters)
+        num_clusters = int(cluster_of.max()) + 1
+        drawn = np.random.default_rng([self.seed, num_clusters]).integers(
+            0, num_clusters, size=(self.num_samples, num_clusters)
+        )
+        rows = np.arange(self.num_samples)[:, None] * num_clusters
+        counts = np.bincount((rows + drawn).ravel(), minlength=self.num_samples * num_clusters)
+        weights: NDArray[np.int64] = counts.reshape(self.num_samples, num_clusters)[:, cluster_of]
+        return weights
 
-    def interval(self, n: int, statistic: "Statistic") -> Interval:
-        """Value of `statistic` on the documents as they are, bounds from the resamples.
+    def interval(self, clusters: Sequence[Hashable], statistic: "Statistic") -> Interval:
+        """Value of `statistic` on the documents as they are (`clusters`: that of each), bounds from the resamples.
 
-        `statistic` takes (B, n) int64 positions and gives (B,) values, NaN where undefined.
+        `statistic` takes (B, n) int64 weights and gives (B,) values, NaN where undefined.
         """
         import numpy as np
 
+        n = len(clusters)
         if n == 0:
             return Interval(None, None, None, 0)
-        value = float(statistic(np.arange(n)[None, :])[0])
-        resampled = statistic(self.draws(n))
+        value = float(statistic(np.ones((1, n), dtype=np.int64))[0])
+        resampled = statistic(self.weights(clusters))
         defined = resampled[~np.isnan(resampled)]
         if np.isnan(value) or len(defined) < (1 - _MOST_UNDEFINED) * len(resampled):
             return Interval(None, None, None, n)
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(defined, [tail, 1 - tail])
-        return Interval(round(value, _DECIMALS), round(float(low), _DECIMALS), round(float(high), _DECIMALS), n)
+        # Adding 0 turns the -0.0 of a rounded difference into 0.0.
+        value, low, high = (round(float(bound), _DECIMALS) + 0.0 for bound in (value, low, high))
+        return Interval(value, low, high, n)
 
-    def mean(self, values: Sequence[float]) -> Interval:
-        """Mean over documents."""
+    def mean(self, values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Interval:
+        """Mean over documents, each a cluster of its own unless `clusters` says otherwise."""
         import numpy as np
 
         array = np.asarray(values, dtype=np.float64)
-        return self.interval(len(array), lambda draws: array[draws].mean(1))
+        return self.interval(
+            clusters if clusters is not None else range(len(array)),
+            lambda weights: weights @ array / weights.sum(1),
+        )
 
     def ratio(self, numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
         """Ratio of sums over documents, such as bits per byte."""
         import numpy as np
 
         top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-        return self.interval(len(top), lambda draws: top[draws].sum(1) / bottom[draws].sum(1))
+        return self.interval(range(len(top)), lambda weights: (weights @ top) / (weights @ bottom))
+
+
+def number_clusters(clusters: Sequence[Hashable]) -> "NDArray[np.int64]":
+    """(n,) int64: number of each document's cluster, from 0 in the order of first appearance."""
+    import numpy as np
+
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.int64)

@@ -1,27 +1,28 @@
 """How much of a gold summary or keyword list a system's answer holds. All values are in 0-1.
 
 ROUGE: rouge-score's F-measure, with its default tokenizer and Porter stemming for English and content morphemes
-(`morphemes.py`) for Korean. BLEU: sacrebleu's sentence BLEU (effective order, so that a short summary without a
-shared 4-gram is not 0), tokenised as `13a` for English and as Kiwi's morphemes (`tokenize="none"`) for Korean, because
-sacrebleu's `ko-mecab` needs a system library. chrF: sacrebleu's chrF2 on characters, alike in both languages.
+(`morphemes.py`) for Korean; ROUGE-Lsum is of the sentences that `sentences.py` finds. BLEU: sacrebleu's sentence BLEU
+(effective order, so that a short summary without a shared 4-gram is not 0), tokenised as `13a` for English and as
+Kiwi's morphemes (`tokenize="none"`) for Korean, because sacrebleu's `ko-mecab` needs a system library. chrF++:
+sacrebleu's chrF2 on characters and on one and two words between spaces (`word_order=2`), alike in both languages.
 
-Source: Lin 2004 (ROUGE), Papineni et al. 2002 (BLEU), Popović 2015 (chrF).
+Source: Lin 2004 (ROUGE), Papineni et al. 2002 (BLEU), Popović 2017 (chrF++).
 """
 
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from smartdevdigest_ops.digesting.answer import folded
 from smartdevdigest_ops.evaluation.morphemes import spaced_morphemes, word_tokenizer
+from smartdevdigest_ops.evaluation.sentences import split_sentences
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
     from sacrebleu.metrics import BLEU, CHRF
 
-ROUGE_TYPES = ("rouge1", "rouge2", "rougeL")
-OVERLAP_METRICS = (*ROUGE_TYPES, "bleu", "chrf")
-KEYWORD_METRICS = ("keyword_f1", "keyword_f1_stemmed")
+ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+OVERLAP_METRICS = (*ROUGE_TYPES, "bleu", "chrf_plus_plus")
 
 # The check of the metric itself: texts on the same subject that say the opposite, sharing two Latin words.
 KOREAN_STATEMENT = "Docker 컨테이너를 Linux 서버에서 실행하면 배포가 빠르고 안전해서 작은 팀에 알맞다."
@@ -48,11 +49,12 @@ def _sentence_bleu(language: str) -> "BLEU":
 def _chrf() -> "CHRF":
     from sacrebleu.metrics import CHRF
 
-    return CHRF()
+    return CHRF(word_order=2)
 
 
 def rouge(gold: str, answer: str, language: str) -> dict[str, float]:
-    """ROUGE-1, -2 and -L F-measure of `answer` against `gold`."""
+    """`ROUGE_TYPES`: F-measure of `answer` against `gold`."""
+    gold, answer = ("\n".join(split_sentences(text, language)) for text in (gold, answer))
     return {name: float(score.fmeasure) for name, score in _rouge_scorer(language).score(gold, answer).items()}
 
 
@@ -64,8 +66,8 @@ def bleu(gold: str, answer: str, language: str) -> float:
     return min(1.0, float(_sentence_bleu(language).sentence_score(answer, [gold]).score) / 100)
 
 
-def chrf(gold: str, answer: str) -> float:
-    """ChrF2 of `answer` against `gold`."""
+def chrf_plus_plus(gold: str, answer: str) -> float:
+    """ChrF++ of `answer` against `gold`."""
     return float(_chrf().sentence_score(answer, [gold]).score) / 100
 
 
@@ -73,16 +75,22 @@ def summary_scores(gold: str, answer: str | None, language: str) -> dict[str, fl
     """`OVERLAP_METRICS` of one summary; all 0 where a system gave no valid answer."""
     if not answer:
         return dict.fromkeys(OVERLAP_METRICS, 0.0)
-    return rouge(gold, answer, language) | {"bleu": bleu(gold, answer, language), "chrf": chrf(gold, answer)}
+    return rouge(gold, answer, language) | {
+        "bleu": bleu(gold, answer, language),
+        "chrf_plus_plus": chrf_plus_plus(gold, answer),
+    }
 
 
-def keyword_scores(gold: Sequence[str], answer: Sequence[str], language: str) -> dict[str, float]:
-    """`KEYWORD_METRICS` of one keyword list: equal after case and width folding, or after stemming as for ROUGE."""
+def list_scores(name: str, gold: Sequence[str], answer: Sequence[str], language: str) -> dict[str, float]:
+    """`NAME_f1` and `NAME_f1_stemmed` of keywords or terms.
+
+    Items are equal after folding case and width, or after what ROUGE does to words: stems, content morphemes.
+    """
     tokenizer = word_tokenizer(language)
-    stemmed = [{tuple(tokenizer.tokenize(word)) or (_folded(word),) for word in words} for words in (gold, answer)]
+    stemmed = [{tuple(tokenizer.tokenize(word)) or (folded(word),) for word in words} for words in (gold, answer)]
     return {
-        "keyword_f1": set_f1({_folded(word) for word in gold}, {_folded(word) for word in answer}),
-        "keyword_f1_stemmed": set_f1(*stemmed),
+        f"{name}_f1": set_f1({folded(word) for word in gold}, {folded(word) for word in answer}),
+        f"{name}_f1_stemmed": set_f1(*stemmed),
     }
 
 
@@ -91,10 +99,6 @@ def set_f1(gold: set[Any], answer: set[Any]) -> float:
     if not gold and not answer:
         return 1.0
     return 2 * len(gold & answer) / (len(gold) + len(answer))
-
-
-def _folded(word: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", word).casefold().split())
 
 
 def korean_self_check() -> tuple[float, float]:

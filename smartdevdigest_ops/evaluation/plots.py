@@ -8,12 +8,21 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smartdevdigest_ops.evaluation.scores import METRIC_TITLES
+from smartdevdigest_ops.evaluation.metrics import METRIC_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PLOTTED_METRICS = ("rouge1", "rouge2", "rougeL", "bleu", "chrf", "keyword_f1", "difficulty_within_half")
+PLOTTED_METRICS = (
+    "rouge1",
+    "rouge2",
+    "rougeL",
+    "rougeLsum",
+    "bleu",
+    "chrf_plus_plus",
+    "keyword_f1",
+    "difficulty_within_half",
+)
 # Okabe & Ito 2008: told apart by readers of every colour vision.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 _MARKERS = ("o", "s", "D", "^")

@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from smartdevdigest_ops.evaluation.metrics import LOWER_IS_BETTER
 from smartdevdigest_ops.evaluation.plots import plot_bits_per_byte, plot_metrics
-from smartdevdigest_ops.evaluation.scores import LOWER_IS_BETTER
 from smartdevdigest_ops.evaluation.systems import CANDIDATE
 from smartdevdigest_ops.evaluation.verdict import format_interval, outcome
 

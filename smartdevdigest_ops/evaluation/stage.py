@@ -1,4 +1,4 @@
-"""The stage `evaluation_report`: the candidate measured on the test split, beside the untuned base and Lead-3."""
+"""The stage `evaluation_report`: the candidate measured on the test split, beside other models and baselines."""
 
 import gc
 import shutil
@@ -6,32 +6,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smartdevdigest_ops.artifacts import content_hash
-from smartdevdigest_ops.contracts import Label
+from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.model import load_digester
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
-from smartdevdigest_ops.evaluation.baselines import Baseline
+from smartdevdigest_ops.errors import UserError
+from smartdevdigest_ops.evaluation.baselines import fit_baselines
+from smartdevdigest_ops.evaluation.checks import (
+    CHECKS,
+    check_candidate_beats_lead3,
+    check_every_metric_has_an_interval,
+    check_korean_rouge,
+    check_no_test_document_in_train,
+    check_outputs_are_valid,
+)
 from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
-from smartdevdigest_ops.evaluation.evaluate import Report, evaluate, write_report
+from smartdevdigest_ops.evaluation.evaluate import Report, Surroundings, evaluate, write_report
 from smartdevdigest_ops.evaluation.gold import TestDocument, choose_documents
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
+from smartdevdigest_ops.evaluation.leakage import audit_leakage
 from smartdevdigest_ops.evaluation.overlap import korean_self_check
 from smartdevdigest_ops.evaluation.systems import (
     CANDIDATE,
-    LEAD3,
+    M1,
+    RELEASE,
     UNTUNED_BASE,
     Answer,
     baseline_answers,
     generated_answers,
     with_settings_of,
 )
-from smartdevdigest_ops.evaluation.verdict import format_interval, outcome
-from smartdevdigest_ops.stage import Check, CheckResult, Stage, StageContext, StageReport
+from smartdevdigest_ops.evaluation.verdict import format_interval
+from smartdevdigest_ops.release import RELEASE_FILE, read_release, release_before
+from smartdevdigest_ops.settings import Settings
+from smartdevdigest_ops.stage import Stage, StageContext, StageReport
 
-# Contradictory Korean that shares two Latin words: ROUGE-L measured 0.15.
-_MOST_CONTRADICTORY_ROUGE = 0.2
-_REPORTED_METRICS = ("rougeL", "chrf", "keyword_f1", "difficulty_mae", "difficulty_qwk")
+_REPORTED_METRICS = ("rougeL", "chrf_plus_plus", "keyword_f1", "difficulty_mae", "difficulty_qwk")
 
 
 def make(context: StageContext) -> StageReport:
@@ -39,13 +49,20 @@ def make(context: StageContext) -> StageReport:
     settings = context.settings
     pairs, corpus = context.input("labeled_pairs").path, context.input("corpus_snapshot").path
     weights = settings.digesting.factor_weights.model_dump()
-    documents = choose_documents(read_split(pairs, "test"), settings.evaluation.max_documents, weights)
+    test_rows = read_split(corpus, "test")
+    clusters = {row["url"]: row["cluster"] for row in test_rows if row.get("cluster")}
+    documents = choose_documents(read_split(pairs, "test"), settings.evaluation.max_documents, weights, clusters)
     train_pairs, train_rows = read_split(pairs, "train"), read_split(corpus, "train")
     context.log(f"evaluating on {len(documents)} test documents")
-    answers = _answers(context, documents, train_rows, train_pairs)
+    answers, not_run = _answers(context, documents, train_rows, train_pairs)
     bootstrap = Bootstrap(settings.evaluation.bootstrap_samples, settings.evaluation.confidence, settings.seed)
-    bits = _bits_per_byte(context, read_split(corpus, "test"), bootstrap)
-    report = evaluate(documents, answers, bootstrap=bootstrap, bits_per_byte=bits)
+    surroundings = Surroundings(
+        bits_per_byte=_bits_per_byte(context, test_rows, bootstrap),
+        systems_not_run=not_run,
+        baselines_fitted_on="the train split",
+        leakage=audit_leakage(documents, [*train_rows, *train_pairs]),
+    )
+    report = evaluate(documents, answers, bootstrap=bootstrap, surroundings=surroundings)
     write_report(context.out, report, answers)
     context.log(report["verdict"])
     return StageReport(
@@ -55,7 +72,7 @@ def make(context: StageContext) -> StageReport:
             check_every_metric_has_an_interval(report),
             check_korean_rouge(*korean_self_check()),
             check_candidate_beats_lead3(report),
-            check_no_test_document_in_train(documents, [*train_rows, *train_pairs]),
+            check_no_test_document_in_train(report),
         ),
         notes={"markdown": _markdown(report), "report_html": "report.html"},
     )
@@ -66,21 +83,62 @@ def _answers(
     documents: Sequence[TestDocument],
     train_rows: Sequence[Mapping[str, Any]],
     train_pairs: Sequence[Mapping[str, Any]],
-) -> dict[str, list[Answer]]:
-    candidate = context.input("quantized_model").path
+) -> tuple[dict[str, list[Answer]], dict[str, str]]:
+    """System -> its answers, and why a system has none."""
+    settings, candidate = context.settings.evaluation, context.input("quantized_model").path
     answers = {CANDIDATE: _generate(context, CANDIDATE, candidate, documents)}
-    if context.settings.evaluation.untuned_base:
-        linked = context.scratch / "untuned_base"
+    not_run: dict[str, str] = {}
+    try:
+        released = _released_model(context)
+        if isinstance(released, Path):
+            answers[RELEASE] = _generate(context, RELEASE, released, documents)
+        else:
+            not_run[RELEASE] = released
+    except UserError as error:
+        context.log(f"the previous release is left out: {error}")
+        not_run[RELEASE] = "it is damaged, or was made for another version of the prompt; the log says which"
+    for system, asset, wanted in (
+        (M1, "m1_checkpoint", settings.m1_without_m2),
+        (UNTUNED_BASE, "base_model", settings.untuned_base),
+    ):
+        if not wanted:
+            not_run[system] = "switched off in the settings"
+            continue
+        linked = context.scratch / system
         shutil.rmtree(linked, ignore_errors=True)
-        base = with_settings_of(candidate, context.input("base_model").path, linked)
-        answers[UNTUNED_BASE] = _generate(context, UNTUNED_BASE, base, documents)
-    labels = [Label.model_validate_json(row["label"]) for row in train_pairs]
+        model_dir = with_settings_of(candidate, context.input(asset).path, linked)
+        answers[system] = _generate(context, system, model_dir, documents)
     weights = context.settings.digesting.factor_weights.model_dump()
-    return answers | {LEAD3: baseline_answers(Baseline.fit(train_rows, labels, weights), documents)}
+    return answers | baseline_answers(fit_baselines(train_rows, train_pairs, weights), documents), not_run
+
+
+def _released_model(context: StageContext) -> Path | str:
+    """Directory of the newest released model that is not the candidate, or why there is none."""
+    if not context.settings.evaluation.previous_release:
+        return "switched off in the settings"
+    release = release_before(context.store, context.input("quantized_model").version)
+    if release is None:
+        return "no other model was released before"
+    model = context.store.open("quantized_model", read_release(release)["quantized_model"])
+    model.refuse_damage()
+    return model.path
+
+
+def _release_file(settings: Settings, store: ArtifactStore, _: str | None) -> list[Path]:
+    """What names the released model that the candidate is compared with.
+
+    The release is made from this report, so it cannot be an input. It is looked up as a file from outside, whose
+    content decides whether the report is up to date. That file is the newest release of *another* model: when the
+    candidate is released itself, it stays the same file, and the report is not made again for its own success.
+    """
+    candidate = store.current_making("quantized_model")
+    if candidate is None or not settings.evaluation.previous_release:
+        return []
+    release = release_before(store, candidate.version)
+    return [release.path / RELEASE_FILE] if release else []
 
 
 def _generate(context: StageContext, system: str, model_dir: Path, documents: Sequence[TestDocument]) -> list[Answer]:
-
     model = context.settings.model
     digester = load_digester(model_dir, device=model.device, precision=model.precision, threads=model.threads)
     journal = context.scratch / f"digests-{system}.jsonl"
@@ -107,77 +165,6 @@ def _bits_per_byte(
     return table
 
 
-def check_outputs_are_valid(report: Report) -> CheckResult:
-    """Every answer of the candidate is a digest of the contract."""
-    valid = report["valid_json_rate"][CANDIDATE]
-    num_valid = round(valid["mean"] * valid["n"])
-    return CheckResult(
-        "candidate_outputs_are_valid",
-        num_valid == valid["n"],
-        f"{num_valid} of {valid['n']} answers are valid digests; all must be.",
-        {"valid_json_rate": valid["mean"]},
-    )
-
-
-def check_every_metric_has_an_interval(report: Report) -> CheckResult:
-    """Every figure that is defined has bounds around it, and every language has figures."""
-    missing = [
-        f"{name} of {system} in {language}"
-        for language, by_system in report["languages"].items()
-        for system, by_name in by_system.items()
-        for name, entry in by_name.items()
-        if entry["mean"] is not None and (entry["low"] is None or entry["high"] is None or entry["low"] > entry["high"])
-    ]
-    figures = sum(len(by_name) for by_system in report["languages"].values() for by_name in by_system.values())
-    return CheckResult(
-        "every_metric_has_an_interval",
-        not missing and figures > 0,
-        f"{figures - len(missing)} of {figures} figures have an interval"
-        + (f"; without: {', '.join(missing[:5])}" if missing else "."),
-    )
-
-
-def check_korean_rouge(identical: float, contradictory: float) -> CheckResult:
-    """Korean ROUGE-L tells the same text from one that says the opposite."""
-    return CheckResult(
-        "korean_rouge_is_sound",
-        identical == 1.0 and contradictory <= _MOST_CONTRADICTORY_ROUGE,
-        f"ROUGE-L of a Korean text with itself is {identical:.3f} (must be 1), with its contradiction that shares two "
-        f"Latin words {contradictory:.3f} (at most {_MOST_CONTRADICTORY_ROUGE}).",
-        {"identical": identical, "contradictory": contradictory},
-    )
-
-
-def check_candidate_beats_lead3(report: Report) -> CheckResult:
-    """In every language the interval of the candidate's ROUGE-L minus Lead-3's lies above 0."""
-    lead = {language: others[LEAD3]["rougeL"] for language, others in report["comparisons"].items()}
-    return CheckResult(
-        "candidate_beats_lead3",
-        all(outcome(difference, "rougeL") == "better" for difference in lead.values()),
-        "ROUGE-L, candidate minus Lead-3: "
-        + "; ".join(
-            f"{language} {format_interval(difference, signed=True)} on {difference['n']} documents, "
-            + outcome(difference, "rougeL")
-            for language, difference in lead.items()
-        ),
-    )
-
-
-def check_no_test_document_in_train(
-    documents: Sequence[TestDocument], train_rows: Sequence[Mapping[str, Any]]
-) -> CheckResult:
-    """No test document's URL or content is among what the models were trained on."""
-    train_urls = {row["url"] for row in train_rows}
-    train_contents = {content_hash(row["content"]) for row in train_rows}
-    leaked = [d.url for d in documents if d.url in train_urls or content_hash(d.content) in train_contents]
-    return CheckResult(
-        "no_test_document_in_train",
-        not leaked,
-        f"{len(leaked)} of {len(documents)} test documents are in the train split"
-        + (f": {', '.join(leaked[:3])}" if leaked else "."),
-    )
-
-
 def _metrics(report: Report) -> dict[str, float]:
     figures = {
         f"{name}_{language}": by_system[CANDIDATE][name]["mean"]
@@ -198,7 +185,7 @@ def _markdown(report: Report) -> str:
     lines = [report["verdict"], "", "| | " + " | ".join(_REPORTED_METRICS) + " |", "|---" * 6 + "|"]
     for language, by_system in report["languages"].items():
         for system, by_name in by_system.items():
-            cells = [format_interval(by_name[name]) for name in _REPORTED_METRICS]
+            cells = [format_interval(by_name[name]) if name in by_name else "-" for name in _REPORTED_METRICS]
             lines.append(f"| {language}, {report['systems'][system]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -206,15 +193,10 @@ def _markdown(report: Report) -> str:
 STAGE = Stage(
     name="evaluation_report",
     make=make,
-    code_version=f"2.{PROMPT_VERSION}",
+    code_version=f"3.{PROMPT_VERSION}",
     inputs=("base_model", "m1_checkpoint", "quantized_model", "labeled_pairs", "corpus_snapshot"),
     settings=("evaluation", "digesting.factor_weights", "model.max_length", "seed"),
-    checks=(
-        Check("candidate_outputs_are_valid", "Every answer of the candidate is a valid digest."),
-        Check("every_metric_has_an_interval", "No figure is reported without its bounds."),
-        Check("korean_rouge_is_sound", "Korean ROUGE is 1 for equal texts and near 0 for contradictory ones."),
-        Check("candidate_beats_lead3", "The candidate's summaries are better than Lead-3's, per language.", False),
-        Check("no_test_document_in_train", "No test document was trained on."),
-    ),
+    checks=CHECKS,
+    outside_files=_release_file,
     own_process=True,
 )

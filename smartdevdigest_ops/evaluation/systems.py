@@ -1,27 +1,43 @@
-"""What answers: the candidate, the untuned base model through the same guided decoding, and Lead-3.
+"""What answers: the candidate, other models through the same guided decoding, and baselines without a model.
 
 Answers are written to a journal as they come. A killed making continues where it stopped, and generates in the same
 batches, because a row's padding can move its last bits and with them a near tie.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from smartdevdigest_ops.digesting.model import DIGEST_CONFIG
-from smartdevdigest_ops.evaluation.baselines import Baseline
+from smartdevdigest_ops.digesting.model import DIGEST_CONFIG, DigestOutcome
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.journal import read_journal
 
 CANDIDATE = "candidate"
 UNTUNED_BASE = "untuned_base"
+M1 = "m1"
+RELEASE = "release"
+OTHER = "other"
 LEAD3 = "lead3"
+TEXTRANK = "textrank"
+MAJORITY = "majority"
+READABILITY = "readability"
+GENERATING = frozenset({CANDIDATE, OTHER, RELEASE, M1, UNTUNED_BASE})
 # How systems are called in the report, in its order.
-SYSTEM_NAMES = {CANDIDATE: "Candidate (quantized M2)", UNTUNED_BASE: "Untuned base model", LEAD3: "Lead-3 baseline"}
+SYSTEM_NAMES = {
+    CANDIDATE: "Candidate (quantized M2)",
+    OTHER: "Other model",
+    RELEASE: "Previous release",
+    M1: "M1 without M2",
+    UNTUNED_BASE: "Untuned base model",
+    LEAD3: "Lead-3 baseline",
+    TEXTRANK: "TextRank baseline",
+    MAJORITY: "Majority baseline",
+    READABILITY: "Readability baseline",
+}
 
 
 @dataclass(frozen=True)
@@ -31,8 +47,30 @@ class Answer:
     system: str
     url: str
     digest: dict[str, Any] | None
-    """The digest without its processing time, so that the same answer is the same bytes; None where invalid."""
+    """The digest without its processing time, so that the same answer is the same bytes; None where invalid. A baseline
+    answers with some of the keys."""
     valid: bool
+    factors: dict[str, float | None] | None = None
+    """Difficulty factor -> 1.0-5.0 before calibration."""
+    error: str | None = None
+    """Why there is no digest."""
+    covered_share: float | None = None
+    """Of the document, what the prompts held."""
+    num_new_tokens: int | None = None
+    corrections: dict[str, int] | None = None
+    """What was left out of the answer, by reason (`Corrections`)."""
+    seconds: float | None = field(default=None, compare=False)
+    """Differs from run to run: for the record of the making, never for the report."""
+
+    def has(self, key: str) -> bool:
+        """Whether the system answers with this key of a digest; one that failed would have."""
+        return self.digest is None or key in self.digest
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain JSON, without the time it took."""
+        record = asdict(self)
+        del record["seconds"]
+        return record
 
 
 class AnyDigester(Protocol):
@@ -42,17 +80,22 @@ class AnyDigester(Protocol):
         """Indices of the documents by batch, the same for the same documents."""
         ...
 
-    def digest_batch(self, documents: Sequence[Any], indices: Sequence[int]) -> Sequence[Any]:
-        """`DigestOutcome`s of the documents at `indices`."""
+    def digest_batch(self, documents: Sequence[Any], indices: Sequence[int]) -> Sequence[DigestOutcome]:
+        """What came of the documents at `indices`."""
         ...
 
 
-def baseline_answers(baseline: Baseline, documents: Sequence[TestDocument]) -> list[Answer]:
-    """Lead-3's answers, in the documents' order."""
-    return [
-        Answer(LEAD3, document.url, baseline.answer(document), True)
-        for document in tqdm(documents, desc="digests of lead3", unit="document")
-    ]
+def baseline_answers(
+    baselines: Mapping[str, Callable[[TestDocument], dict[str, Any]]], documents: Sequence[TestDocument]
+) -> dict[str, list[Answer]]:
+    """System -> its answers, in the documents' order."""
+    return {
+        system: [
+            Answer(system, document.url, answer(document), True)
+            for document in tqdm(documents, desc=f"digests of {system}", unit="document")
+        ]
+        for system, answer in baselines.items()
+    }
 
 
 def generated_answers(
@@ -68,14 +111,29 @@ def generated_answers(
             if not finished.keys() >= {documents[index].url for index in indices}:
                 for outcome in digester.digest_batch(documents, indices):
                     url = documents[outcome.index].url
-                    # The time differs from run to run, and the report must not.
-                    digest = outcome.digest.model_dump(exclude={"processing_time"}) if outcome.digest else None
-                    finished[url] = Answer(system, url, digest, outcome.valid)
+                    finished[url] = _answer(system, url, outcome)
                 batch = [asdict(finished[documents[index].url]) for index in indices]
                 stream.write("".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in batch))
                 stream.flush()
             progress.update(len(indices))
     return [finished[document.url] for document in documents]
+
+
+def _answer(system: str, url: str, outcome: DigestOutcome) -> Answer:
+    return Answer(
+        system,
+        url,
+        outcome.digest.model_dump(exclude={"processing_time"}) if outcome.digest else None,
+        outcome.valid,
+        None
+        if outcome.factors is None
+        else {name: None if value is None else round(value, 4) for name, value in outcome.factors.items()},
+        outcome.error,
+        round(outcome.covered_share, 4),
+        outcome.num_new_tokens,
+        asdict(outcome.corrections),
+        outcome.seconds,
+    )
 
 
 def _read_journal(journal: Path) -> dict[str, Answer]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from smartdevdigest_ops.evaluation.scores import LOWER_IS_BETTER, METRIC_TITLES
+from smartdevdigest_ops.evaluation.metrics import LOWER_IS_BETTER, METRIC_TITLES
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, LEAD3, UNTUNED_BASE
 
 HEADLINE_METRICS = ("rougeL", "keyword_f1", "difficulty_mae")

@@ -13,7 +13,7 @@ from smartdevdigest_ops.artifacts import content_hash
 from smartdevdigest_ops.contracts import DifficultyFactors, Label
 from smartdevdigest_ops.contracts.label import FACTOR_NAMES
 from smartdevdigest_ops.evaluation.intervals import Bootstrap, Interval
-from smartdevdigest_ops.evaluation.ordinal import kappa_resampled
+from smartdevdigest_ops.evaluation.ordinal import kappa
 
 _BOOTSTRAP = Bootstrap(num_samples=1000, confidence=0.95, seed=17)
 _MOST_LISTED_IN_MARKDOWN = 20
@@ -150,7 +150,7 @@ def _kappa_by_factor(comparisons: Sequence[Comparison]) -> dict[str, Interval]:
         second = np.array([digits(one.second.difficulty_factors, name) for one in comparisons], dtype=np.float64)
         both = ~(np.isnan(first) | np.isnan(second))
         a, b = first[both], second[both]
-        found[name] = _BOOTSTRAP.interval(len(a), lambda draws, a=a, b=b: kappa_resampled(a, b, draws))  # type: ignore[misc]
+        found[name] = _BOOTSTRAP.interval(range(len(a)), lambda weights, a=a, b=b: kappa(a, b, weights))  # type: ignore[misc]
     return found
 
 

@@ -84,6 +84,10 @@ class EvaluationSettings(Section):
     bootstrap_samples: int = Field(1000, ge=100, description="Resamples of documents per interval.")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     untuned_base: bool = Field(True, description="Generate with the untuned base model too.")
+    m1_without_m2: bool = Field(True, description="Generate with M1 too, asked as the untuned base is.")
+    previous_release: bool = Field(
+        True, description="Generate with the newest released model too that is another than the candidate."
+    )
     bits_per_byte_documents: int = Field(
         8, gt=0, description="Test documents per language at most whose bits per byte are measured at every stage."
     )

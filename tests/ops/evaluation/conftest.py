@@ -38,9 +38,15 @@ def answers_of_quality() -> Callable[[str, Sequence[TestDocument], float], list[
                 "keywords": [word for word in gold.keywords or () if random_source.random() < share],
                 "difficulty_level": difficulty.model_dump(),
                 "prerequisites": [],
-                "technical_terms": [],
+                "technical_terms": [
+                    {"term": term, "explanation": "."} for term in gold.terms or () if random_source.random() < share
+                ],
             }
-            made.append(Answer(system, document.url, digest, True))
+            factors = {
+                name: None if value is None else min(5.0, max(1.0, value + error))
+                for name, value in (gold.factors or {}).items()
+            }
+            made.append(Answer(system, document.url, digest, True, factors, None, 1.0, 40, {"cut_items": 1}))
         return made
 
     return make

@@ -1,8 +1,9 @@
 import pytest
 
 from smartdevdigest_ops.contracts import CrawlRecord, Label
-from smartdevdigest_ops.evaluation.baselines import Baseline, lead, prose, split_sentences
+from smartdevdigest_ops.evaluation.baselines import Baseline, fit_baselines, lead, majority_levels
 from smartdevdigest_ops.evaluation.gold import Gold, TestDocument
+from smartdevdigest_ops.evaluation.sentences import prose, split_sentences
 
 MARKDOWN = """# A heading. Not a sentence.
 
@@ -80,3 +81,31 @@ def test_tf_idf_keywords_are_what_is_frequent_here_and_rare_elsewhere(sample_doc
 def test_documents_without_any_term_give_no_keywords() -> None:
     baseline = Baseline.fit([{"language": "en", "title": None, "content": "a b 1 2"}], [])
     assert baseline.keywords(TestDocument("https://a.example/x", "en", None, "words here", Gold())) == []
+
+
+def test_majority_is_the_level_of_most_labels_and_the_lower_among_equals() -> None:
+    assert majority_levels(["en", "en", "en", "ko", "ko"], [3.2, 2.0, 3.4, 4.0, 2.0]) == {"en": 3.0, "ko": 2.0}
+
+
+def test_without_labels_there_is_neither_majority_nor_readability(sample_documents: list[CrawlRecord]) -> None:
+    rows = [document.model_dump() for document in sample_documents[:3]]
+    assert set(fit_baselines(rows, [])) == {"lead3", "textrank"}
+
+
+def test_baselines_answer_with_their_own_fields_of_a_digest(
+    sample_documents: list[CrawlRecord], sample_labels: dict[str, Label]
+) -> None:
+    labelled = [d for d in sample_documents if d.url in sample_labels and d.language == "en"][:15]
+    rows = [d.model_dump() for d in labelled]
+    pairs = [row | {"label": sample_labels[row["url"]].model_dump_json()} for row in rows]
+    baselines = fit_baselines(rows, pairs)
+    english = TestDocument("https://a.example/x", "en", None, "Pods run. They stop.", Gold())
+    korean = TestDocument("https://a.example/y", "ko", None, "본문이다.", Gold())
+    keys = {system: set(answer(english)) for system, answer in baselines.items()}
+    assert keys == {
+        "lead3": {"summary", "keywords", "difficulty_level"},
+        "textrank": {"summary"},
+        "majority": {"difficulty_level"},
+        "readability": {"difficulty_level"},
+    }
+    assert baselines["readability"](korean) == {}  # no label in this language

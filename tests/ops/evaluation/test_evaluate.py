@@ -1,21 +1,27 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Label
 from smartdevdigest_ops.evaluation.errors import EvaluationError
-from smartdevdigest_ops.evaluation.evaluate import evaluate, evaluate_files, write_report
+from smartdevdigest_ops.evaluation.evaluate import evaluate, write_report
+from smartdevdigest_ops.evaluation.evaluate_files import evaluate_files
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
-from smartdevdigest_ops.evaluation.scores import METRIC_TITLES, document_scores
+from smartdevdigest_ops.evaluation.metrics import METRIC_TITLES
+from smartdevdigest_ops.evaluation.scores import document_scores
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, LEAD3, UNTUNED_BASE, Answer
 from smartdevdigest_ops.settings import Settings
 
 BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
 Report = dict[str, Any]
+UNDEFINED = {"absent_terms", "unsupported_code", "unsupported_numbers", "unsupported_names"}
+AGAINST_GOLD_SUMMARIES = {"rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf_plus_plus"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,10 @@ def test_every_language_and_system_has_every_metric_with_its_interval(report: Re
         assert set(by_system) == {CANDIDATE, UNTUNED_BASE, LEAD3}
         for by_name in by_system.values():
             assert set(by_name) == set(METRIC_TITLES)
-            assert all(entry["low"] <= entry["high"] and entry["n"] == 12 for entry in by_name.values())
+            for name, entry in by_name.items():
+                assert entry["n"] == 12
+                # Without terms in any answer there is no share of them.
+                assert name in UNDEFINED if entry["mean"] is None else entry["low"] <= entry["high"]
 
 
 def test_a_better_system_is_shown_to_be_better_by_paired_intervals(report: Report) -> None:
@@ -44,7 +53,8 @@ def test_a_system_compared_with_its_equal_shows_no_difference(
 ) -> None:
     same = {CANDIDATE: answers_of_systems[CANDIDATE], LEAD3: answers_of_systems[CANDIDATE]}
     report = evaluate(gold_documents, same, bootstrap=BOOTSTRAP)
-    assert report["comparisons"]["ko"][LEAD3]["rougeL"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 12}
+    same = {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 12, "p": 1.0, "p_holm": 1.0}
+    assert report["comparisons"]["ko"][LEAD3]["rougeL"] == same
     assert "Against Lead-3, ko: no difference shown in ROUGE-L (+0.000 [+0.000, +0.000])" in report["verdict"]
 
 
@@ -57,6 +67,30 @@ def test_a_document_without_an_answer_scores_worst_in_everything(gold_documents:
     assert set(scores.values()) == {0.0}
 
 
+def test_results_by_teacher_labels_and_by_people_stay_apart(
+    gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
+) -> None:
+    by_people = [replace(document, gold=replace(document.gold, origin="human")) for document in gold_documents[:5]]
+    report = evaluate([*by_people, *gold_documents[5:]], answers_of_systems, bootstrap=BOOTSTRAP)
+    assert report["origin"] == "teacher"
+    assert report["num_documents"] == {"en": 7, "ko": 12}
+    assert report["languages"]["en"][CANDIDATE]["rougeL"]["n"] == 7
+    human = report["other_origins"]["human"]
+    assert human["num_documents"] == {"en": 5}
+    alone = evaluate(by_people, {s: given[:5] for s, given in answers_of_systems.items()}, bootstrap=BOOTSTRAP)
+    assert alone["origin"] == "human"
+    assert alone["languages"]["en"] == human["languages"]["en"]
+
+
+def test_near_duplicates_count_as_one_document_in_the_uncertainty(
+    gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
+) -> None:
+    clustered = [replace(document, cluster=str(index // 6)) for index, document in enumerate(gold_documents)]
+    report = evaluate(clustered, answers_of_systems, bootstrap=BOOTSTRAP)
+    assert report["num_clusters"] == {"en": 2, "ko": 2}
+    assert report["small_sample_warnings"][0].startswith("en: 2 clusters of them.")
+
+
 def test_fewer_than_ten_documents_are_flagged(gold_documents: list[TestDocument], report: Report) -> None:
     assert report["small_sample_warnings"] == []
     few = gold_documents[:3]
@@ -66,7 +100,7 @@ def test_fewer_than_ten_documents_are_flagged(gold_documents: list[TestDocument]
 
 def test_the_worst_digests_come_with_the_document_they_are_of(report: Report) -> None:
     worst = [entry for entry in report["worst_digests"] if entry["language"] == "ko"]
-    assert len(worst) == 3
+    assert len(worst) == 5
     scores = [entry["scores"]["rougeL"] for entry in worst]
     assert scores == sorted(scores)
     assert all(entry["excerpt"] and entry["gold_summary"] and entry["digest"] for entry in worst)
@@ -138,6 +172,50 @@ def test_a_model_is_evaluated_on_files_and_everything_left_out_is_counted(
     numbers = [m["candidate"]["rougeL"]["n"] for m in report["languages"].values() if "rougeL" in m["candidate"]]
     assert sum(numbers) == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["digests.jsonl", "report.html", "report.json"]
+    assert set(report["systems"]) == {CANDIDATE, LEAD3, "textrank"}
+    assert report["leakage"] is None  # the store holds no training data
+
+
+def test_files_are_judged_as_the_graph_judges_with_the_stores_labels_and_beside_another_model(
+    tmp_path: Path,
+    files: Callable[..., tuple[Path, Path, Path]],
+    tiny_digester_dir: Path,
+    ci_settings: Settings,
+    sample_documents: list[CrawlRecord],
+    sample_labels: dict[str, Label],
+) -> None:
+    documents, summaries, levels = files(2, 2)
+    _publish_train_split(ArtifactStore(ci_settings.store_dir), tmp_path, sample_documents, sample_labels)
+    out = tmp_path / "out"
+    report = evaluate_files(
+        documents, summaries, levels, tiny_digester_dir, out, ci_settings, against=tiny_digester_dir
+    )
+    assert set(report["systems"]) == {CANDIDATE, "other", LEAD3, "textrank", "majority", "readability"}
+    for language, by_system in report["languages"].items():
+        assert by_system[CANDIDATE] == by_system["other"]
+        assert report["comparisons"][language]["other"]["rougeL"]["mean"] == 0
+    assert report["origin"] == "human"
+    # The two documents are in the train split of this store.
+    assert len(report["leakage"]["url"]) == 2
+
+
+def _publish_train_split(
+    store: ArtifactStore, scratch: Path, documents: list[CrawlRecord], labels: dict[str, Label]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    staged = scratch / "labeled_pairs"
+    staged.mkdir()
+    columns = ("url", "language", "title", "content")
+    rows = [
+        {name: getattr(d, name) for name in columns} | {"label": labels[d.url].model_dump_json()}
+        for d in documents
+        if d.url in labels
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), staged / "train.parquet")
+    artifact = store.publish(staged, "labeled_pairs")
+    store.record(Making("labeled_pairs", None, artifact.version, "0" * 16, {}, {}, "1", {}, {}, {}, []))
 
 
 def test_either_gold_may_be_absent(
@@ -146,7 +224,8 @@ def test_either_gold_may_be_absent(
     documents, _, levels = files(1, 1)
     report = evaluate_files(documents, None, levels, tiny_digester_dir, tmp_path / "out", ci_settings)
     (by_system,) = report["languages"].values()
-    assert set(by_system[CANDIDATE]) == {name for name in METRIC_TITLES if "difficulty" in name or "valid" in name}
+    assert "difficulty_mae" in by_system[CANDIDATE]
+    assert not AGAINST_GOLD_SUMMARIES & set(by_system[CANDIDATE])
 
 
 def test_without_any_gold_the_error_says_which_options_give_it(

@@ -5,28 +5,29 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Difficulty, Digest, Label
-from smartdevdigest_ops.digesting.model import write_digest_config
-from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
-from smartdevdigest_ops.evaluation.evaluate import evaluate
-from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
-from smartdevdigest_ops.evaluation.overlap import korean_self_check
-from smartdevdigest_ops.evaluation.stage import (
+from smartdevdigest_ops.digesting.model import DigestOutcome, write_digest_config
+from smartdevdigest_ops.evaluation.checks import (
     check_candidate_beats_lead3,
     check_every_metric_has_an_interval,
     check_korean_rouge,
     check_no_test_document_in_train,
     check_outputs_are_valid,
 )
-from smartdevdigest_ops.evaluation.systems import CANDIDATE, LEAD3, UNTUNED_BASE, Answer, generated_answers
+from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
+from smartdevdigest_ops.evaluation.evaluate import evaluate
+from smartdevdigest_ops.evaluation.gold import TestDocument
+from smartdevdigest_ops.evaluation.intervals import Bootstrap
+from smartdevdigest_ops.evaluation.leakage import audit_leakage
+from smartdevdigest_ops.evaluation.overlap import korean_self_check
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, LEAD3, RELEASE, UNTUNED_BASE, Answer, generated_answers
 from smartdevdigest_ops.settings import Settings
+from smartdevdigest_ops.stage import plan_stage
 
 BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
 Report = dict[str, Any]
@@ -44,7 +45,7 @@ def test_every_check_passes_on_a_good_candidate(report: Report, gold_documents: 
         check_every_metric_has_an_interval(report),
         check_korean_rouge(*korean_self_check()),
         check_candidate_beats_lead3(report),
-        check_no_test_document_in_train(gold_documents, elsewhere),
+        check_no_test_document_in_train(report | {"leakage": audit_leakage(gold_documents, elsewhere)}),
     ):
         assert result.passed, result.message
 
@@ -61,10 +62,10 @@ def test_one_invalid_answer_fails_the_validity_check(
 
 def test_a_figure_without_bounds_fails_the_interval_check_and_is_named(report: Report) -> None:
     broken = copy.deepcopy(report)
-    broken["languages"]["ko"][LEAD3]["chrf"]["low"] = None
+    broken["languages"]["ko"][LEAD3]["chrf_plus_plus"]["low"] = None
     result = check_every_metric_has_an_interval(broken)
     assert not result.passed
-    assert "chrf of lead3 in ko" in result.message
+    assert "chrf_plus_plus of lead3 in ko" in result.message
 
 
 def test_an_undefined_figure_needs_no_bounds(report: Report) -> None:
@@ -87,14 +88,23 @@ def test_a_candidate_that_is_lead3_does_not_beat_it(
     assert "ko +0.000 [+0.000, +0.000] on 12 documents, no difference shown" in result.message
 
 
-@pytest.mark.parametrize("same", ["url", "content"])
-def test_a_test_document_in_the_train_split_is_found_by_url_or_content(
-    gold_documents: list[TestDocument], same: str
+def test_a_test_document_in_the_train_split_fails_the_leakage_check_and_is_named(
+    report: Report, gold_documents: list[TestDocument]
 ) -> None:
-    train = {"url": "https://a.example/other", "content": "other"} | {same: getattr(gold_documents[0], same)}
-    result = check_no_test_document_in_train(gold_documents, [train])
+    url = gold_documents[0].url
+    leaking = report | {"leakage": audit_leakage(gold_documents, [{"url": url, "content": "other"}])}
+    result = check_no_test_document_in_train(leaking)
     assert not result.passed
-    assert gold_documents[0].url in result.message
+    assert f"{url} (url, in {url})" in result.message
+
+
+def test_a_keyword_list_found_in_training_text_is_no_reason_to_refuse(
+    report: Report, gold_documents: list[TestDocument]
+) -> None:
+    listed = ", ".join(gold_documents[0].gold.keywords or ())
+    audit = audit_leakage(gold_documents, [{"url": "https://a.example/other", "content": listed}])
+    assert audit["gold_keywords"]
+    assert check_no_test_document_in_train(report | {"leakage": audit}).passed
 
 
 class StoppingDigester:
@@ -112,7 +122,7 @@ class StoppingDigester:
         if self.num_batches is not None and len(self.made) == self.num_batches:
             raise KeyboardInterrupt
         self.made.append(list(indices))
-        return [SimpleNamespace(index=index, digest=_digest(documents[index]), valid=True) for index in indices]
+        return [DigestOutcome(index, _digest(documents[index]), None, 1.0, 9, 0.5) for index in indices]
 
 
 def _digest(document: TestDocument) -> Digest:
@@ -200,18 +210,56 @@ def upstream(
     return store
 
 
+def _other_model(store: ArtifactStore) -> str:
+    """Version of a model like the candidate, which is not the current one."""
+    current = store.current("quantized_model")
+    assert current is not None
+    staged = store.root / "staged-other-model"
+    shutil.copytree(current.path, staged)
+    (staged / "manifest.json").unlink()
+    (staged / "notes.txt").write_text("earlier", encoding="utf-8")
+    return store.publish(staged, "quantized_model").version
+
+
+def _release(store: ArtifactStore, model: str, previous: str | None) -> str:
+    staged = store.root / f"staged-release-{model}"
+    staged.mkdir()
+    text = json.dumps({"quantized_model": model, "previous": previous})
+    (staged / "release.json").write_text(text, encoding="utf-8")
+    artifact = store.publish(staged, "release")
+    store.record(Making("release", None, artifact.version, f"{len(model):016x}", {}, {}, "1", {}, {}, {}, []))
+    return artifact.version
+
+
+def test_a_release_of_another_model_makes_the_report_stale_and_the_release_of_its_own_candidate_does_not(
+    upstream: ArtifactStore, ci_settings: Settings
+) -> None:
+    first = plan_stage("evaluation_report", ci_settings)
+    assert not first.outside
+    earlier = _release(upstream, _other_model(upstream), previous=None)
+    compared = plan_stage("evaluation_report", ci_settings)
+    assert set(compared.outside) == {"file:release.json"}
+    assert compared.fingerprint != first.fingerprint
+    candidate = upstream.current("quantized_model")
+    assert candidate is not None
+    _release(upstream, candidate.version, previous=earlier)
+    assert plan_stage("evaluation_report", ci_settings).fingerprint == compared.fingerprint
+
+
 @pytest.mark.slow
 def test_the_stage_measures_every_system_and_stage_and_comes_out_the_same_again(
     upstream: ArtifactStore, ci_settings: Settings, run: Callable[..., Making]
 ) -> None:
+    _release(upstream, _other_model(upstream), previous=None)
     making = run("evaluation_report", ci_settings)
     artifact = upstream.open("evaluation_report", making.version)
     assert set(artifact.files) == {"report.json", "report.html", "digests.jsonl"}
     report = json.loads((artifact.path / "report.json").read_text(encoding="utf-8"))
-    assert set(report["systems"]) == {CANDIDATE, UNTUNED_BASE, LEAD3}
+    assert set(report["systems"]) == {CANDIDATE, RELEASE, UNTUNED_BASE, LEAD3, "textrank", "majority", "readability"}
+    assert report["systems_not_run"] == {"m1": "switched off in the settings"}
     # The candidate is the base model here, asked alike.
     for by_system in report["languages"].values():
-        assert by_system[CANDIDATE] == by_system[UNTUNED_BASE]
+        assert by_system[CANDIDATE] == by_system[UNTUNED_BASE] == by_system[RELEASE]
     assert report["bits_per_byte"]["base_model"] == report["bits_per_byte"]["quantized_model"]
     failed = {check["name"] for check in making.checks if not check["passed"]}
     assert failed <= {"candidate_beats_lead3"}

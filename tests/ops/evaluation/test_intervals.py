@@ -20,15 +20,30 @@ def test_bounds_equal_the_percentiles_of_the_resampled_means() -> None:
     import numpy as np
 
     values = np.random.default_rng(0).random(30)
-    means = values[BOOTSTRAP.draws(30)].mean(1)
+    means = (BOOTSTRAP.weights(range(30)) * values).sum(1) / 30
     interval = BOOTSTRAP.mean(list(values))
     assert (interval.low, interval.high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=1e-6)
 
 
 def test_the_same_seed_draws_the_same_resamples_and_another_seed_others() -> None:
     other = Bootstrap(400, 0.95, seed=18)
-    assert (BOOTSTRAP.draws(9) == BOOTSTRAP.draws(9)).all()
-    assert (BOOTSTRAP.draws(9) != other.draws(9)).any()
+    assert (BOOTSTRAP.weights(range(9)) == BOOTSTRAP.weights("abcdefghi")).all()
+    assert (BOOTSTRAP.weights(range(9)) != other.weights(range(9))).any()
+
+
+def test_documents_of_a_cluster_are_drawn_together() -> None:
+    weights = BOOTSTRAP.weights(["a", "b", "a", "c"])
+    assert (weights[:, 0] == weights[:, 2]).all()
+    assert (weights[:, [0, 1, 3]].sum(1) == 3).all()  # three clusters drawn of three
+
+
+def test_copies_of_a_document_do_not_narrow_the_interval() -> None:
+    values, alone = [0.1, 0.5, 0.9, 0.4], BOOTSTRAP.mean([0.1, 0.5, 0.9, 0.4])
+    copied = BOOTSTRAP.mean(values * 5, list("abcd") * 5)
+    assert (copied.mean, copied.low, copied.high) == pytest.approx((alone.mean, alone.low, alone.high))
+    assert copied.n == 20
+    independent = BOOTSTRAP.mean(values * 5)
+    assert independent.high - independent.low < copied.high - copied.low
 
 
 def test_a_ratio_is_of_sums_so_long_documents_count_by_their_length() -> None:
@@ -49,7 +64,7 @@ def test_95_percent_intervals_hold_the_true_mean_about_95_times_in_100() -> None
 def test_a_statistic_undefined_on_most_resamples_has_neither_value_nor_bounds() -> None:
     import numpy as np
 
-    assert BOOTSTRAP.interval(5, lambda draws: np.full(len(draws), np.nan)) == Interval(None, None, None, 5)
+    assert BOOTSTRAP.interval(range(5), lambda weights: np.full(len(weights), np.nan)) == Interval(None, None, None, 5)
 
 
 def test_no_document_gives_an_undefined_figure_of_zero_documents() -> None:

@@ -5,9 +5,10 @@ import pytest
 from smartdevdigest_ops.contracts import difficulty_label
 from smartdevdigest_ops.evaluation.ordinal import (
     confusion,
-    kappa_resampled,
+    kappa,
+    kendall,
     levels,
-    spearman_resampled,
+    spearman,
     worst_score,
 )
 
@@ -23,6 +24,12 @@ def _scores(n: int, seed: int) -> tuple[Any, Any, Any]:
     return gold, answer, rng.integers(0, n, (20, n))
 
 
+def _weights(draws: Any) -> Any:
+    import numpy as np
+
+    return np.stack([np.bincount(row, minlength=draws.shape[1]) for row in draws])
+
+
 def test_levels_are_the_contracts_labels_for_every_score() -> None:
     import numpy as np
 
@@ -36,7 +43,7 @@ def test_kappa_equals_scikit_learns_on_every_resample(seed: int) -> None:
 
     gold, answer, draws = _scores(40, seed)
     expected = [cohen_kappa_score(levels(gold[d]), levels(answer[d]), weights="quadratic") for d in draws]
-    assert kappa_resampled(gold, answer, draws) == pytest.approx(expected, abs=1e-12)
+    assert kappa(gold, answer, _weights(draws)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -45,23 +52,33 @@ def test_spearman_equals_scipys_on_every_resample(seed: int) -> None:
 
     gold, answer, draws = _scores(25, seed)
     expected = [spearmanr(gold[d], answer[d]).statistic for d in draws]
-    assert spearman_resampled(gold, answer, draws) == pytest.approx(expected, abs=1e-12)
+    assert spearman(gold, answer, _weights(draws)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kendalls_tau_b_equals_scipys_on_every_resample(seed: int) -> None:
+    from scipy.stats import kendalltau
+
+    gold, answer, draws = _scores(25, seed)
+    expected = [kendalltau(gold[d], answer[d]).statistic for d in draws]
+    assert kendall(gold, answer, _weights(draws)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_constant_answer_has_kappa_zero_and_no_rank_correlation() -> None:
     import numpy as np
 
     gold, constant = np.array([1.0, 2.0, 4.0, 5.0]), np.full(4, 3.0)
-    draws = np.arange(4)[None]
-    assert kappa_resampled(gold, constant, draws)[0] == 0.0
-    assert np.isnan(spearman_resampled(gold, constant, draws)[0])
+    once = np.ones((1, 4), dtype=np.int64)
+    assert kappa(gold, constant, once)[0] == 0.0
+    assert np.isnan(spearman(gold, constant, once)[0])
+    assert np.isnan(kendall(gold, constant, once)[0])
 
 
 def test_kappa_is_undefined_where_there_is_one_level_only() -> None:
     import numpy as np
 
     same = np.array([3.0, 3.2, 2.9])
-    assert np.isnan(kappa_resampled(same, same, np.arange(3)[None])[0])
+    assert np.isnan(kappa(same, same, np.ones((1, 3), dtype=np.int64))[0])
 
 
 def test_confusion_counts_gold_in_rows_and_answers_in_columns() -> None:

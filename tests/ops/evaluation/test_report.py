@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from smartdevdigest_ops.evaluation.evaluate import evaluate
+from smartdevdigest_ops.evaluation.evaluate import Surroundings, evaluate
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.report import render_report
@@ -14,11 +14,12 @@ BITS = {
     stage: {"en": {"mean": 1.2, "low": 1.1, "high": 1.3, "n": 4}, "ko": {"mean": 2.0, "low": 1.8, "high": 2.1, "n": 4}}
     for stage in ("base_model", "m1_checkpoint", "quantized_model")
 }
+SURROUNDINGS = Surroundings(bits_per_byte=BITS)
 
 
 @pytest.fixture(scope="module")
 def page(gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]) -> str:
-    return render_report(evaluate(gold_documents, answers_of_systems, bootstrap=BOOTSTRAP, bits_per_byte=BITS))
+    return render_report(evaluate(gold_documents, answers_of_systems, bootstrap=BOOTSTRAP, surroundings=SURROUNDINGS))
 
 
 def test_the_page_loads_nothing_from_outside(page: str) -> None:
@@ -29,7 +30,7 @@ def test_the_page_loads_nothing_from_outside(page: str) -> None:
 def test_the_page_has_a_row_for_every_system_and_a_column_for_every_metric(page: str) -> None:
     assert page.count('<tr class="candidate">') == 2
     assert page.count("Lead-3 baseline</th>") == 2
-    for title in ("ROUGE-L", "chrF", "Keyword F1", "Difficulty QWK", "Valid JSON"):
+    for title in ("ROUGE-L", "chrF++", "Keyword F1", "Difficulty QWK", "Valid JSON"):
         assert f"<th>{title}</th>" in page
 
 
@@ -59,5 +60,5 @@ def test_an_undefined_statistic_is_called_so(gold_documents: list[TestDocument])
 def test_the_same_report_is_the_same_page_byte_for_byte(
     page: str, gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
 ) -> None:
-    again = render_report(evaluate(gold_documents, answers_of_systems, bootstrap=BOOTSTRAP, bits_per_byte=BITS))
+    again = render_report(evaluate(gold_documents, answers_of_systems, bootstrap=BOOTSTRAP, surroundings=SURROUNDINGS))
     assert again == page

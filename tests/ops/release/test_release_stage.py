@@ -6,7 +6,7 @@ import pytest
 from release_samples import CHECKS, Graph, Run, entry, report_of
 
 from smartdevdigest_ops.artifacts import ArtifactError, ArtifactStore, Making
-from smartdevdigest_ops.release import ReleaseError
+from smartdevdigest_ops.release import ReleaseError, read_release, release_before
 from smartdevdigest_ops.release.stage import (
     check_artifacts_exist,
     check_no_field_is_worse,
@@ -80,6 +80,19 @@ def test_a_larger_error_is_worse_although_the_figure_is_higher(graph: Graph) -> 
     assert not _check(refused, "no_field_is_worse")["passed"]
     accepted, _ = graph.gate("third", error=0.5)
     assert _check(accepted, "no_field_is_worse")["passed"]
+
+
+def test_the_release_before_a_candidate_stays_the_same_when_the_candidate_is_released(graph: Graph) -> None:
+    graph.gate("first")
+    first = graph.store.current("quantized_model").version
+    assert release_before(graph.store, first) is None
+    before = release_before(graph.store, graph.publish("quantized_model", "weights.txt", "second").version)
+    graph.gate("second")
+    second = graph.store.current("quantized_model").version
+    after = release_before(graph.store, second)
+    assert read_release(graph.store.current("release"))["quantized_model"] == second
+    assert read_release(after)["quantized_model"] == first
+    assert after.version == before.version
 
 
 def test_the_release_made_again_is_unchanged_and_passes(graph: Graph) -> None:
