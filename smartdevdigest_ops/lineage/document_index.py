@@ -12,11 +12,12 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.artifacts import Artifact, ArtifactStore, content_hash, file_sha256
-from smartdevdigest_ops.corpus.url import canonical_url
+from smartdevdigest_ops.corpus.url import UrlError, canonical_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,10 +47,11 @@ class DocumentIndex:
         self.directory = store.root / ".cache" / "lineage"
 
     def add(self, artifact: Artifact) -> None:
-        """Make the entries of what was just published."""
+        """Make the entries of what was just published; one that fails is left to whoever asks for it first."""
         for name, sha256 in document_files(artifact):
             if not self.place(sha256).is_file():
-                self._write(sha256, read_ids(artifact, name))
+                with suppress(OSError):
+                    self._write(sha256, read_ids(artifact, name))
 
     def ids(self, artifact: Artifact, name: str, sha256: str) -> "Ids":
         """Sorted ids of the documents in one file of an artifact.
@@ -114,14 +116,20 @@ def split_of(name: str) -> str:
 
 
 def read_ids(artifact: Artifact, name: str) -> "Ids":
-    """Sorted ids of the documents in one file, read a row group at a time."""
+    """Sorted ids of the documents in one file, read a row group at a time.
+
+    Raises:
+        OSError: it cannot be read, or holds no documents.
+    """
     import numpy as np
 
     _, column = _FILES[artifact.asset]
     pieces = [np.empty(0, dtype="<u8")]
     for values in _column(artifact.path / name, column, only_kept=artifact.asset == "cleaned_corpus"):
-        ids = values if column == "document_id" else [document_id(url) for url in values]
-        pieces.append(as_ids(ids))
+        try:
+            pieces.append(as_ids(values if column == "document_id" else [document_id(url) for url in values]))
+        except (ValueError, TypeError, UrlError) as error:
+            raise OSError(f"{artifact.path / name}: column {column} does not name documents ({error})") from None
     return np.sort(np.concatenate(pieces))
 
 
@@ -146,5 +154,5 @@ def _column(path: Path, column: str, *, only_kept: bool) -> Iterator[list[str]]:
             for batch in file.iter_batches(columns=[column, *(["kept"] if only_kept else [])]):
                 rows = batch.filter(batch.column("kept")) if only_kept else batch
                 yield rows.column(column).to_pylist()
-    except pa.ArrowException as error:
-        raise OSError(f"{path} is no readable Parquet file ({error})") from None
+    except (pa.ArrowException, KeyError) as error:
+        raise OSError(f"{path} is no readable Parquet file with a column {column} ({error})") from None
