@@ -37,7 +37,7 @@ def one_member_bomb(num_mib: int) -> bytes:
     return head + block * num_mib
 
 
-@pytest.mark.parametrize("bomb", [one_member_bomb(1024), gzip.compress(bytes(MIB)) * 1024])
+@pytest.mark.parametrize("bomb", [one_member_bomb(1024), gzip.compress(bytes(MIB)) * 1024], ids=["one", "many members"])
 def test_a_gzip_bomb_never_expands_in_memory(server: MisbehavingServer, bomb: bytes) -> None:
     """1 GiB in about 1 MiB, as one member and as many."""
     assert len(bomb) < 1.3 * MIB
@@ -77,7 +77,9 @@ def test_an_encoding_nobody_asked_for_is_refused(server: MisbehavingServer) -> N
         assert failure(server.on("/a", answer(b"x", content_encoding=encoding))).reason == "content_encoding"
 
 
-@pytest.mark.parametrize("body", [PAGE, gzip.compress(PAGE)[:-9], gzip.compress(PAGE)[:5]])
+@pytest.mark.parametrize(
+    "body", [PAGE, gzip.compress(PAGE)[:-9], gzip.compress(PAGE)[:5]], ids=["not gzip", "cut off", "header cut off"]
+)
 def test_a_damaged_gzip_body_is_refused_after_a_retry(server: MisbehavingServer, body: bytes) -> None:
     assert failure(server.on("/a", answer(body, content_encoding="gzip"))).reason == "damaged_body"
     assert len(server.asked("/a")) == 2
