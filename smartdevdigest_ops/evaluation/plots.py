@@ -24,16 +24,18 @@ PLOTTED_METRICS = (
     "difficulty_within_half",
 )
 # Okabe & Ito 2008: told apart by readers of every colour vision.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-_MARKERS = ("o", "s", "D", "^")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+_LEGEND_COLUMNS = 3
 
 
 def plot_metrics(title: str, by_system: Mapping[str, Mapping[str, Any]], systems: Mapping[str, str]) -> str:
     """Metrics of one language downwards, each system's value with its interval. Base64 PNG."""
     shown = [metric for metric in PLOTTED_METRICS if any(metric in by_name for by_name in by_system.values())]
-    figure, panel = _panel(height=0.55 * len(shown) + 1.6)
+    rows_high = 0.2 + 0.12 * len(by_system)
+    figure, panel = _panel(height=rows_high * len(shown) + 1.9)
     for number, (system, by_name) in enumerate(by_system.items()):
-        offset = (number - (len(by_system) - 1) / 2) * 0.22
+        offset = (number - (len(by_system) - 1) / 2) * 0.8 / len(by_system)
         points = [(row + offset, by_name[metric]) for row, metric in enumerate(shown) if metric in by_name]
         _draw(panel, points, systems[system], number, across=True)
     panel.set_title(title)
@@ -83,14 +85,24 @@ def _draw(
     places = [place for place, _ in defined]
     x, y = (values, places) if across else (places, values)
     error = {"xerr": whiskers} if across else {"yerr": whiskers}
-    style = {"color": _COLOURS[number % 4], "marker": _MARKERS[number % 4], "markersize": 5, "capsize": 3}
+    style = {
+        "color": _COLOURS[number % len(_COLOURS)],
+        "marker": _MARKERS[number % len(_COLOURS)],
+        "markersize": 5,
+        "capsize": 3,
+    }
     panel.errorbar(x, y, **error, label=label, linestyle=line or "none", **style)
 
 
 def _legend(figure: "Figure", panel: Any) -> None:
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=max(1, len(labels)), frameon=False, fontsize="small"
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(_LEGEND_COLUMNS, max(1, len(labels))),
+        frameon=False,
+        fontsize="small",
     )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from smartdevdigest_ops.evaluation.metrics import LOWER_IS_BETTER
+from smartdevdigest_ops.evaluation.leakage import LEAKS
+from smartdevdigest_ops.evaluation.metrics import FACTOR_METRICS, LOWER_IS_BETTER, METRICS
 from smartdevdigest_ops.evaluation.plots import plot_bits_per_byte, plot_metrics
-from smartdevdigest_ops.evaluation.systems import CANDIDATE
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, SYSTEM_NAMES
 from smartdevdigest_ops.evaluation.verdict import format_interval, outcome
 
 STAGE_TITLES = {"base_model": "Base model", "m1_checkpoint": "M1", "quantized_model": "Quantized M2"}
@@ -41,28 +42,39 @@ def render_report(report: Mapping[str, Any]) -> str:
         language_titles=LANGUAGE_TITLES,
         level_names=_LEVEL_NAMES,
         lower_is_better=LOWER_IS_BETTER,
+        candidate=CANDIDATE,
+        factor_metrics=FACTOR_METRICS,
+        leak_titles=LEAKS,
+        system_names=SYSTEM_NAMES,
         percent=100 * report["bootstrap"]["confidence"],
     )
     return page + "\n"
 
 
 def _table(report: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """A row per metric, below the title of its group, and a column per system."""
     by_system = report["languages"][language]
-    shown = [name for name in report["metrics"] if any(name in by_name for by_name in by_system.values())]
-    rows = []
-    for system, by_name in by_system.items():
-        cells = []
-        for name in shown:
-            difference = report["comparisons"][language].get(system, {}).get(name)
-            is_generated = name != "valid_json_rate" or system in report["valid_json_rate"]
-            mark = outcome(difference, name) if difference is not None and system != CANDIDATE else None
-            cells.append(
-                {
-                    "interval": by_name.get(name) if is_generated else None,
-                    "mark": _MARKS[mark] if mark else "",
-                    "meaning": f"candidate {mark}" if mark else "",
-                    "difference": difference,
-                }
-            )
-        rows.append({"title": report["systems"][system], "is_candidate": system == CANDIDATE, "cells": cells})
-    return {"language": language, "n": report["num_documents"][language], "metrics": shown, "rows": rows}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, title in report["metrics"].items():
+        if any(name in by_name for by_name in by_system.values()):
+            cells = [_cell(report, language, system, name) for system in by_system]
+            groups.setdefault(METRICS[name].group, []).append({"name": name, "title": title, "cells": cells})
+    return {
+        "language": language,
+        "n": report["num_documents"][language],
+        "systems": [{"title": report["systems"][name], "is_candidate": name == CANDIDATE} for name in by_system],
+        "groups": groups,
+    }
+
+
+def _cell(report: Mapping[str, Any], language: str, system: str, name: str) -> dict[str, Any]:
+    difference = report["comparisons"][language].get(system, {}).get(name)
+    is_generated = name != "valid_json_rate" or system in report["valid_json_rate"]
+    mark = outcome(difference, name) if difference is not None and system != CANDIDATE else None
+    return {
+        "interval": report["languages"][language][system].get(name) if is_generated else None,
+        "is_candidate": system == CANDIDATE,
+        "mark": _MARKS[mark] if mark else "",
+        "meaning": f"candidate {mark}" if mark else "",
+        "difference": difference,
+    }

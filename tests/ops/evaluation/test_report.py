@@ -27,11 +27,27 @@ def test_the_page_loads_nothing_from_outside(page: str) -> None:
     assert set(re.findall(r'src="([^,]{0,30})', page)) == {"data:image/png;base64"}
 
 
-def test_the_page_has_a_row_for_every_system_and_a_column_for_every_metric(page: str) -> None:
-    assert page.count('<tr class="candidate">') == 2
-    assert page.count("Lead-3 baseline</th>") == 2
-    for title in ("ROUGE-L", "chrF++", "Keyword F1", "Difficulty QWK", "Valid JSON"):
-        assert f"<th>{title}</th>" in page
+def test_the_page_has_a_column_for_every_system_and_a_row_for_every_metric_below_its_group(page: str) -> None:
+    assert page.count('<th class="candidate">') == 2
+    assert page.count("<th>Lead-3 baseline</th>") == 2
+    for title in ("ROUGE-L", "chrF++", "Keyword F1", "Difficulty MAE ↓", "Difficulty QWK", "Valid JSON"):
+        assert page.count(f'<th scope="row">{title}</th>') == 2
+    for group in ("Summary against gold", "Keywords and terms", "Difficulty", "Form"):
+        assert f">{group}</th></tr>" in page
+
+
+def test_leaks_are_listed_by_address_and_an_audit_that_was_not_made_is_said_to_be_none(
+    gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
+) -> None:
+    def rendered(leakage: dict | None) -> str:
+        report = evaluate(
+            gold_documents, answers_of_systems, bootstrap=BOOTSTRAP, surroundings=Surroundings(leakage=leakage)
+        )
+        return render_report(report)
+
+    leak = {"url": "https://a.example/test", "train_url": "https://a.example/train"}
+    assert "https://a.example/test in https://a.example/train" in rendered({"url": [leak], "content": []})
+    assert "Not looked for: no training data was at hand." in rendered(None)
 
 
 def test_document_text_is_escaped_wherever_it_is_shown(gold_documents: list[TestDocument]) -> None:
@@ -62,3 +78,15 @@ def test_the_same_report_is_the_same_page_byte_for_byte(
 ) -> None:
     again = render_report(evaluate(gold_documents, answers_of_systems, bootstrap=BOOTSTRAP, surroundings=SURROUNDINGS))
     assert again == page
+
+
+def test_gold_of_another_origin_has_tables_of_its_own(
+    gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
+) -> None:
+    human = [
+        replace(document, gold=replace(document.gold, origin="human")) if number < 2 else document
+        for number, document in enumerate(gold_documents)
+    ]
+    page = render_report(evaluate(human, answers_of_systems, bootstrap=BOOTSTRAP))
+    assert "Against gold of another origin: human" in page
+    assert page.index("Against gold of another origin") > page.index("Metrics with intervals")
