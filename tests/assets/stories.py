@@ -26,6 +26,7 @@ from smartdevdigest_assets.definitions import defs
 from smartdevdigest_assets.partitions import DROPS
 from smartdevdigest_ops.artifacts import Artifact, ArtifactStore
 from smartdevdigest_ops.drops.files import drop_path, register_drop
+from smartdevdigest_ops.release import read_release
 from smartdevdigest_ops.settings import load_settings
 from smartdevdigest_ops.stage import (
     STAGE_MODULES,
@@ -296,12 +297,13 @@ def _write_labels(context: StageContext, world: World) -> dict[str, float]:
 
 def _write_release(context: StageContext, world: World) -> dict[str, float]:
     current = context.store.current("release")
-    if "release" in world.refused and current is not None:
+    candidate = context.input("quantized_model").version
+    is_served = current is not None and read_release(current)["quantized_model"] == candidate
+    if current is not None and (is_served or "release" in world.refused):
         (context.out / "release.json").write_bytes((current.path / "release.json").read_bytes())
     else:
-        (context.out / "release.json").write_text(
-            json.dumps(context.input("quantized_model").version), encoding="utf-8"
-        )
+        content = {"quantized_model": candidate, "previous": current.version if current else None}
+        (context.out / "release.json").write_text(json.dumps(content), encoding="utf-8")
     return {}
 
 
