@@ -78,7 +78,7 @@ def _lineage_of_pages(store: ArtifactStore, urls: Sequence[str]) -> int:
     if found:
         print(
             "Named in the file of data.takedown_path, the pages leave the corpus at the next run, and what is current "
-            "is made again without them. Older versions stay in the store until their directories are removed.",
+            "is made again without them. Older versions stay in the store until `smartdevdigest prune` removes them.",
             file=sys.stderr,
         )
     return 0

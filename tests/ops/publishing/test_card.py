@@ -39,7 +39,13 @@ REPORT = {
     "bootstrap": {"confidence": 0.95},
     "num_documents": {"en": 12},
     "systems": {"candidate": "Candidate (quantized M2)", "lead3": "Lead-3 baseline"},
-    "languages": {"en": {"candidate": {"rougeL": ENTRY, "difficulty_qwk": UNDEFINED}, "lead3": {"rougeL": ENTRY}}},
+    "valid_json_rate": {"candidate": ENTRY},
+    "languages": {
+        "en": {
+            "candidate": {"rougeL": ENTRY, "difficulty_qwk": UNDEFINED, "valid_json_rate": ENTRY},
+            "lead3": {"rougeL": ENTRY, "valid_json_rate": ENTRY},
+        }
+    },
 }
 
 
@@ -55,7 +61,10 @@ def test_front_matter_is_what_hugging_face_reads_with_the_figures_that_are_defin
     assert read.language == ["en", "ko"]
     assert read.pipeline_tag == "text-generation"
     assert "gptq" in read.tags
-    assert [(result.metric_type, result.metric_value) for result in read.eval_results] == [("rougeL", 0.25)]
+    assert [(result.metric_type, result.metric_value) for result in read.eval_results] == [
+        ("rougeL", 0.25),
+        ("valid_json_rate", 0.25),
+    ]
 
 
 def test_the_body_says_data_settings_figures_and_how_to_serve():
@@ -66,6 +75,7 @@ def test_the_body_says_data_settings_figures_and_how_to_serve():
         "| kubernetes.io | en | 765 |",
         "| ROUGE-L | 0.250 [0.200, 0.300] | 0.250 [0.200, 0.300] |",
         "| Difficulty QWK | undefined |  |",
+        "| Valid JSON | 0.250 [0.200, 0.300] |  |",
         "| ko | 1.300 | 1.350 | 1.500 |",
         "vllm serve . --dtype float16 --max-model-len 1024 --structured-outputs-config.backend guidance",
         'tokenizer.required_terms: ["쿠버네티스"]',
