@@ -5,9 +5,10 @@
     python -m benchmarks.m1_curve ... --max-steps 120 --runs unextended n500:tokenizer=DIR n1000:tokenizer=DIR
 
 A run is NAME or NAME:KEY=VALUE[,KEY=VALUE...]: keys of training.m1, and `tokenizer`, a domain_tokenizer (whose new rows
-start as means) or a whole model with its tokenizer (benchmarks.new_rows --save: rows fitted). `unextended` is the base
-model with its own tokenizer; any other run without a `tokenizer` takes `--tokenizer`. All read the same corpus in the
-same order, `--jobs` of them at a time.
+start as means) or a whole model with its tokenizer (benchmarks.new_rows --save: rows fitted), and `minutes_before`, what
+fitting those rows took, which then is part of the run's time. `unextended` is the base model with its own tokenizer; any
+other run without a `tokenizer` takes `--tokenizer`. All read the same corpus in the same order, `--jobs` of them at a
+time.
 
 Each trains `--minutes`, or `--max-steps` optimizer steps over which its learning rate goes down to nothing, and is
 scored before the first step and then about every `--every` minutes, between two optimizer steps; scoring takes no
@@ -56,6 +57,8 @@ class Run:
     tokenizer: Path | None
     m1: dict[str, Any] = field(default_factory=dict)
     """Settings of training.m1 that are its own."""
+    minutes_before: float = 0.0
+    """Time spent on it before the first step."""
 
     @classmethod
     def parse(cls, text: str, tokenizer: Path | None) -> "Run":
@@ -63,25 +66,26 @@ class Run:
         name, _, rest = text.partition(":")
         own = dict(pair.partition("=")[::2] for pair in rest.split(",") if pair)
         named = own.pop("tokenizer", None)
+        minutes_before = float(own.pop("minutes_before", 0.0))
         found = Path(named) if named else None if name == UNEXTENDED else tokenizer
         if found is None and name != UNEXTENDED:
             raise ValueError(f"run {text}: it needs a tokenizer. Give --tokenizer DIR, or {name}:tokenizer=DIR.")
-        return cls(name, found, own)
+        return cls(name, found, own, minutes_before)
 
 
 class Curve(Meter):
     """Scores a model between two micro-steps, and appends what it finds."""
 
-    def __init__(self, model: Any, tokenizer: Any, packed: Any, run: str, options: argparse.Namespace) -> None:
+    def __init__(self, model: Any, tokenizer: Any, packed: Any, run: Run, options: argparse.Namespace) -> None:
         self._readings = options.work / "readings.jsonl"
-        self._run = run
+        self._run = run.name
         self._tokenizer = tokenizer
         self._options = options
         self._bytes_per_token = packed.bytes_per_token
         _, held_out = read_texts(options.corpus)
         self._held_out = held_out | read_general_texts()
-        earlier = [reading for reading in read_readings(self._readings) if reading["run"] == run]
-        self._before = _at_checkpoint(earlier, options)
+        earlier = [reading for reading in read_readings(self._readings) if reading["run"] == run.name]
+        self._before = _at_checkpoint(earlier, run, options)
         limit = min(options.minutes * 60 - self._before["seconds"], options.sitting * 60)
         super().__init__(model, limit)
         self._next = 0.0 if not earlier else options.every * 60
@@ -122,15 +126,16 @@ class Curve(Meter):
             stream.write(json.dumps(reading) + "\n")
 
 
-def _at_checkpoint(earlier: list[dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+def _at_checkpoint(earlier: list[dict[str, Any]], run: Run, options: argparse.Namespace) -> dict[str, Any]:
     """Where the trainer will go on: seconds in proportion to the micro-steps of the last checkpoint."""
     step = 0
-    if earlier and (found := last_checkpoint(options.work / earlier[-1]["run"] / "scratch" / "checkpoints")):
+    if earlier and (found := last_checkpoint(options.work / run.name / "scratch" / "checkpoints")):
         step = int(found[1]["global_step"])
     micro_steps = step * options.accumulation
     done = max(earlier, key=lambda reading: reading["micro_steps"], default=None)
-    pace = done["seconds"] / done["micro_steps"] if done and done["micro_steps"] else 0.0
-    return {"micro_steps": micro_steps, "seconds": micro_steps * pace}
+    seconds_before = run.minutes_before * 60
+    pace = (done["seconds"] - seconds_before) / done["micro_steps"] if done and done["micro_steps"] else 0.0
+    return {"micro_steps": micro_steps, "seconds": seconds_before + micro_steps * pace}
 
 
 def read_readings(file: Path) -> list[dict[str, Any]]:
@@ -158,7 +163,7 @@ def train_one_run(run: Run, options: argparse.Namespace) -> None:
     model, tokenizer = load_for_m1(options.model, run.tokenizer, context)
     texts, _ = read_texts(options.corpus)
     packed = pack(tokenizer, texts, context)
-    curve = Curve(model, tokenizer, packed, run.name, options)
+    curve = Curve(model, tokenizer, packed, run, options)
     try:
         train_packed(model, stream_of(packed, tokenizer, model, context), context)
         curve.read(model.eval())
@@ -184,7 +189,7 @@ def plot(readings: list[dict[str, Any]], file: Path) -> None:
             both[0].plot([reading["text_bytes"] / 1e6 for reading in points], heights, **kept)
             both[1].plot([reading["seconds"] / 60 for reading in points], heights, **kept)
     both[0].set_xlabel("text read, MB")
-    both[1].set_xlabel("minutes of training")
+    both[1].set_xlabel("minutes")
     both[0].set_ylabel("bits per byte, held out")
     both[1].legend()
     figure.savefig(file, dpi=120, bbox_inches="tight")

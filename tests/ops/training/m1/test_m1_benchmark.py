@@ -57,6 +57,7 @@ def test_a_run_is_a_name_with_settings_and_a_tokenizer_of_its_own():
         "mlm", given, {"objective": "mlm", "mask_ratio": "0.3"}
     )
     assert Run.parse("small:tokenizer=other", given) == Run("small", Path("other"))
+    assert Run.parse("fitted:minutes_before=35,max_steps=90", given) == Run("fitted", given, {"max_steps": "90"}, 35.0)
     with pytest.raises(ValueError, match="needs a tokenizer"):
         Run.parse("extended", None)
 
