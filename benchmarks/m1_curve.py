@@ -13,7 +13,7 @@ time.
 Each trains `--minutes`, or `--max-steps` optimizer steps over which its learning rate goes down to nothing, and is
 scored before the first step and then about every `--every` minutes, between two optimizer steps; scoring takes no
 time of the run. Beside held-out documents of the corpus, the general text of data/general is scored, none of which is
-replayed here. With OMP_NUM_THREADS=1 minutes are the processor's. One sitting may be shorter (`--sitting`): readings
+replayed here; `--groups` says which of them, and `code` the code blocks of the documents. With OMP_NUM_THREADS=1 minutes are the processor's. One sitting may be shorter (`--sitting`): readings
 are appended to `WORK/readings.jsonl`, checkpoints lie in `WORK/<run>`, and the same command goes on where the last
 checkpoint was written, at each scoring; what was trained after it is trained again and counts once. Without
 `--max-steps` the learning rate is planned for `--epochs` passes.
@@ -35,7 +35,7 @@ from benchmarks.m1_training import (
     TimeIsUp,
     load_for_m1,
     pack,
-    read_general_texts,
+    read_held_out,
     read_texts,
     score,
     scratch_context,
@@ -46,6 +46,7 @@ from smartdevdigest_ops.training.trainer.checkpoints import last_checkpoint
 
 UNEXTENDED = "unextended"
 RUNS = ("extended", UNEXTENDED)
+GROUPS = ("ko", "en", "general_ko", "general_en")
 _COLORS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee")
 
 
@@ -82,8 +83,8 @@ class Curve(Meter):
         self._tokenizer = tokenizer
         self._options = options
         self._bytes_per_token = packed.bytes_per_token
-        _, held_out = read_texts(options.corpus)
-        self._held_out = held_out | read_general_texts()
+        held_out = read_held_out(options.corpus)
+        self._held_out = {group: held_out[group] for group in options.groups}
         earlier = [reading for reading in read_readings(self._readings) if reading["run"] == run.name]
         self._before = _at_checkpoint(earlier, run, options)
         limit = min(options.minutes * 60 - self._before["seconds"], options.sitting * 60)
@@ -236,6 +237,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--held-out-documents", type=int, default=24, help="of each language")
     parser.add_argument("--held-out-characters", type=int, default=2000, help="of each document")
+    parser.add_argument("--groups", nargs="+", default=GROUPS, help="what is scored: of them, and `code`")
     parser.add_argument("--plot", type=Path, help="file for the plot (PNG)")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -13,6 +13,7 @@ from smartdevdigest_ops.models.devices import choose_device
 from smartdevdigest_ops.models.embeddings import extend_embeddings
 from smartdevdigest_ops.settings import Settings, load_settings
 from smartdevdigest_ops.stage import StageContext
+from smartdevdigest_ops.tokenizer.fertility import CODE, split_code
 from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
 from smartdevdigest_ops.training.m1.adaptation import sequences_per_step
 from smartdevdigest_ops.training.m1.general import find_general_files, read_general
@@ -47,6 +48,13 @@ def read_general_texts() -> dict[str, list[str]]:
     for document in general.held_out:
         found.setdefault(GENERAL_PREFIX + document.language, []).append(document.text)
     return dict(sorted(found.items()))
+
+
+def read_held_out(corpus: Path) -> dict[str, list[str]]:
+    """All that is scored: held-out texts by language, their code blocks as `code`, and the general text."""
+    _, by_language = read_texts(corpus)
+    code = [split_code(text)[1] for texts in by_language.values() for text in texts]
+    return by_language | {CODE: [text for text in code if text.strip()]} | read_general_texts()
 
 
 def scratch_settings(scratch: Path, m1: Mapping[str, Any], checkpoint_steps: int, precision: str) -> Settings:
