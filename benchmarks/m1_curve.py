@@ -5,18 +5,19 @@
     python -m benchmarks.m1_curve ... --max-steps 120 --runs unextended n500:tokenizer=DIR n1000:tokenizer=DIR
 
 A run is NAME or NAME:KEY=VALUE[,KEY=VALUE...]: keys of training.m1, and `tokenizer`, a domain_tokenizer (whose new rows
-start as means) or a whole model with its tokenizer (benchmarks.new_rows --save: rows fitted), and `minutes_before`, what
-fitting those rows took, which then is part of the run's time. `unextended` is the base model with its own tokenizer; any
-other run without a `tokenizer` takes `--tokenizer`. All read the same corpus in the same order, `--jobs` of them at a
-time.
+start as means) or a whole model with its tokenizer (benchmarks.new_rows --save: rows fitted), and `minutes_before`,
+what fitting those rows took, which then is part of the run's time. `unextended` is the base model with its own tokenizer;
+any other run without a `tokenizer` takes `--tokenizer`. All read the same corpus in the same order, `--jobs` of them at
+a time.
 
 Each trains `--minutes`, or `--max-steps` optimizer steps over which its learning rate goes down to nothing, and is
 scored before the first step and then about every `--every` minutes, between two optimizer steps; scoring takes no
 time of the run. Beside held-out documents of the corpus, the general text of data/general is scored, none of which is
-replayed here; `--groups` says which of them, and `code` the code blocks of the documents. With OMP_NUM_THREADS=1 minutes are the processor's. One sitting may be shorter (`--sitting`): readings
-are appended to `WORK/readings.jsonl`, checkpoints lie in `WORK/<run>`, and the same command goes on where the last
-checkpoint was written, at each scoring; what was trained after it is trained again and counts once. Without
-`--max-steps` the learning rate is planned for `--epochs` passes.
+replayed here; `--groups` says which of them, and `code` the code blocks of the documents. With OMP_NUM_THREADS=1
+minutes are the processor's. One sitting may be shorter (`--sitting`): readings are appended to `WORK/readings.jsonl`,
+checkpoints lie in `WORK/<run>`, one every `--checkpoint-steps`, and the same command goes on from the last of them;
+what was trained after it is trained again and counts once. Without `--max-steps` the learning rate is planned for
+`--epochs` passes.
 """
 
 import argparse

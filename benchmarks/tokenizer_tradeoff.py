@@ -1,13 +1,13 @@
 """What a domain tokenizer's size is worth: tokens saved against bits per byte after equal time of M1.
 
-    python -m benchmarks.tokenizer_tradeoff --base DIR --corpus DIR --work WORK --minutes 36 --plot tradeoff.png \\
-        --curve curve.png
+    python -m benchmarks.tokenizer_tradeoff --base DIR --corpus DIR --work WORK --minutes 48 --plot tradeoff.png
 
 Each variant is a number of merges, learned on the train split of a corpus_snapshot without `tokenizer.min_gain`, or
 `NUMBER:morphemes`: no merge across a Korean morpheme. From the base model its new rows are fitted and M1 trains, both
-together for `--minutes` (benchmarks.m1_curve, which scores held-out documents of the test split, and their code blocks by
-themselves, every `--every` minutes). 0 merges is the base model with its own tokenizer, which trains all the time. Every
-variant reads the same texts in the same order at the same rates. With OMP_NUM_THREADS=1 minutes are the processor's.
+together for `--minutes` (benchmarks.m1_curve, which scores held-out documents of the test split, and their code blocks
+by themselves, every `--every` minutes). 0 merges is the base model with its own tokenizer, which trains all the time.
+Every variant reads the same texts in the same order at the same rates. With OMP_NUM_THREADS=1 minutes are the
+processor's.
 
 Variants run `--jobs` at a time, each in a process of its own; what is already in WORK is not done again.
 """
