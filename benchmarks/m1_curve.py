@@ -4,11 +4,11 @@
     python -m benchmarks.m1_curve ... --max-steps 120 --runs unextended extended mlm:objective=mlm mixed:objective=mixed
     python -m benchmarks.m1_curve ... --max-steps 120 --runs unextended n500:tokenizer=DIR n1000:tokenizer=DIR
 
-A run is NAME or NAME:KEY=VALUE[,KEY=VALUE...]: keys of training.m1, and `tokenizer`, a domain_tokenizer (whose new rows
-start as means) or a whole model with its tokenizer (benchmarks.new_rows --save: rows fitted), and `minutes_before`,
-what fitting those rows took, which then is part of the run's time. `unextended` is the base model with its own tokenizer;
-any other run without a `tokenizer` takes `--tokenizer`. All read the same corpus in the same order, `--jobs` of them at
-a time.
+A run is NAME or NAME:KEY=VALUE[,KEY=VALUE...]: keys of training.m1, and `tokenizer`, a domain_tokenizer (whose new
+rows start as means) or a whole model with its tokenizer (benchmarks.new_rows --save: rows fitted), and
+`minutes_before`, what fitting those rows took, which then is part of the run's time. `unextended` is the base model
+with its own tokenizer; any other run without a `tokenizer` takes `--tokenizer`. All read the same corpus in the same
+order, `--jobs` of them at a time.
 
 Each trains `--minutes`, or `--max-steps` optimizer steps over which its learning rate goes down to nothing, and is
 scored before the first step and then about every `--every` minutes, between two optimizer steps; scoring takes no

@@ -1,21 +1,6 @@
-"""The artifact store: immutable directories named by their content, made whole or not at all.
-
-    <root>/<asset>[/<partition>]/<version>/…          the files, and manifest.json
-    <root>/<asset>[/<partition>]/makings/<fp>.json     what one making (fingerprint fp) produced, from what
-    <root>/<asset>[/<partition>]/current.json          the last making whose blocking checks all passed
-    <root>/<asset>[/<partition>]/pruned/<version>.json what is remembered of a version that was removed
-    <root>/.staging/…  <root>/.scratch/…               being written; kept between tries of one making
-    <root>/.trash/…                                    being removed
-
-A stage writes into a staging directory; publishing hashes the files, writes the manifest and renames the directory
-into place, so that nothing half-written is ever visible. `version` is a hash of the files alone: the same content
-made again, from whatever inputs, is the same version, and what is downstream of it stays as it is.
-A making's fingerprint is the hash of everything that decides it (code, settings, inputs); the same fingerprint is
-never made twice.
-"""
+"""The store: makings and versions of assets below one local directory."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -23,197 +8,17 @@ import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from smartdevdigest_ops.errors import UserError
+from smartdevdigest_ops.artifacts.artifact import MANIFEST, Artifact
+from smartdevdigest_ops.artifacts.content import file_sha256, version_of
+from smartdevdigest_ops.artifacts.files import ArtifactError, read_sealed, sealed_json, sync, write_atomically
+from smartdevdigest_ops.artifacts.making import Making, read_record
 
-MANIFEST = "manifest.json"
-INPUTS_FILE = "inputs.json"
-"""In the scratch of a making that is not finished: what it reads."""
-_ID_CHARACTERS = 16
 _HOST = socket.gethostname().replace(".", "-")
-
-
-class ArtifactError(UserError):
-    """An artifact is missing, damaged or not what was asked for."""
-
-
-def content_hash(data: bytes | str) -> str:
-    """First 16 hex digits of the SHA-256 of `data`."""
-    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:_ID_CHARACTERS]
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no white space: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(temporary).replace(path)
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One published version of an asset."""
-
-    asset: str
-    partition: str | None
-    version: str
-    path: Path
-    files: Mapping[str, Mapping[str, Any]]
-    """Relative path -> {"sha256", "bytes"}."""
-
-    def is_complete(self) -> bool:
-        """Whether every file is there in its size: what can be told without reading them (`problems` reads)."""
-        try:
-            return all((self.path / name).stat().st_size == entry["bytes"] for name, entry in self.files.items())
-        except OSError:
-            return False
-
-    def problems(self) -> list[str]:
-        """What differs from the manifest, file by file; empty when every byte is as published."""
-        found = [problem for name in self.files if (problem := self._problem(name))]
-        known = {*self.files, MANIFEST}
-        extra = [f for f in self.path.rglob("*") if f.is_file() and str(f.relative_to(self.path)) not in known]
-        return found + [f"{file}: not in the manifest" for file in sorted(extra)]
-
-    def _problem(self, name: str) -> str | None:
-        file, expected = self.path / name, self.files.get(name)
-        if expected is None or not file.is_file():
-            return f"{file}: missing"
-        if file.stat().st_size != expected["bytes"]:
-            return f"{file}: {file.stat().st_size} bytes, published with {expected['bytes']}"
-        if file_sha256(file) != expected["sha256"]:
-            return f"{file}: content differs from what was published (sha256)"
-        return None
-
-    def refuse_damage(self) -> None:
-        """Read every byte.
-
-        Raises:
-            ArtifactError: one differs from what was published.
-        """
-        if problems := self.problems():
-            raise ArtifactError(
-                f"{self.asset} {self.version} is damaged, and nothing was made from it: {'; '.join(problems[:3])}. "
-                f"Remove the directory {self.path} and run again: it is made anew."
-            )
-
-    def sound_file(self, name: str) -> Path:
-        """Path of one file, every byte of it checked.
-
-        Raises:
-            ArtifactError: it is missing, or differs from what was published.
-        """
-        if problem := self._problem(name):
-            raise ArtifactError(
-                f"{self.asset} {self.version} is damaged, and nothing was read from it: {problem}. Remove the "
-                f"directory {self.path} and run again: it is made anew."
-            )
-        return self.path / name
-
-
-@dataclass(frozen=True)
-class Making:
-    """The record of one making: what it came from and what it measured."""
-
-    asset: str
-    partition: str | None
-    version: str
-    fingerprint: str
-    inputs: dict[str, Any]
-    """Asset -> version, or {partition: version}; `file:NAME` -> sha256 of a file from outside."""
-    settings: dict[str, Any]
-    code_version: str
-    environment: dict[str, str]
-    resources: dict[str, Any]
-    """device, wall_seconds, peak_rss_bytes, peak_gpu_bytes (null without a GPU)."""
-    metrics: dict[str, float]
-    checks: list[dict[str, Any]]
-    """{"name", "passed", "blocking", "message", "metadata"} of every check of the asset."""
-    notes: dict[str, Any] = field(default_factory=dict)
-    """Tables and Markdown for a reader; `markdown` and `report_html` are shown in the UI."""
-    created: str = ""
-    documents: dict[str, list[str]] = field(default_factory=dict)
-    """How documents were used -> ids of those, where it was some of an input's and the inputs do not say which."""
-    in_place_of: str = ""
-    """Fingerprint of the making that this one stands for, because somebody decided so; empty of all others."""
-
-    @property
-    def passed_gates(self) -> bool:
-        """Whether every blocking check passed, so that others may build on it."""
-        return all(check["passed"] for check in self.checks if check["blocking"])
-
-    def answers(self, fingerprint: str) -> bool:
-        """Whether this is what the making with this fingerprint was to be."""
-        return fingerprint in (self.fingerprint, self.in_place_of)
-
-    def sources(self) -> Iterator[tuple[str, str | None, str]]:
-        """(asset, partition, version) of every input."""
-        for asset, versions in self.inputs.items():
-            if isinstance(versions, dict):
-                yield from ((asset, partition, version) for partition, version in versions.items())
-            elif not asset.startswith("file:"):
-                yield asset, None, versions
-
-
-_SEAL = ',\n  "seal": "'
-
-
-def sealed_json(value: Mapping[str, Any]) -> str:
-    """JSON whose last entry is a hash of the text before it."""
-    body = json.dumps(value, indent=2, ensure_ascii=False).removesuffix("\n}")
-    return f'{body}{_SEAL}{content_hash(body)}"\n}}'
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """What `sealed_json` wrote into a file. One that was written before there were seals is taken as it is.
-
-    Raises:
-        ArtifactError: it cannot be read, or is not what was written.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        body, seal, rest = text.rpartition(_SEAL)
-        if seal and rest != f'{content_hash(body)}"\n}}':
-            raise ValueError("its seal does not fit its text")
-        value: dict[str, Any] = json.loads(f"{body}\n}}" if seal else text)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{path}: is not what was written there ({error}), and nothing was taken from it."
-        ) from None
-    return value
-
-
-def read_record(path: Path) -> Making:
-    """The making that a record tells of.
-
-    Raises:
-        ArtifactError: it is no record, or not what was written.
-    """
-    try:
-        return Making(**read_sealed(path))
-    except (TypeError, ArtifactError) as error:
-        raise ArtifactError(
-            f"{path}: is not the record of a making that was written here ({error}). It counts as never made; run "
-            "again, and the artifact is made and recorded anew."
-        ) from None
 
 
 class ArtifactStore:
@@ -411,7 +216,7 @@ class ArtifactStore:
         staged.chmod(0o755)
         for name in (*(files.keys() - known.keys()), MANIFEST):
             (staged / name).chmod(0o644)
-            _sync(staged / name)  # before the rename: a power cut must not leave a version of empty files
+            sync(staged / name)  # before the rename: a power cut must not leave a version of empty files
         final = self.home(asset, partition) / version
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.is_dir() and not self._is_sound(asset, version, partition):
@@ -423,7 +228,7 @@ class ArtifactStore:
                 # Another process published the same content in between.
                 if not (final / MANIFEST).is_file():
                     raise
-        _sync(final.parent)
+        sync(final.parent)
         return self.open(asset, version, partition)
 
     def _is_sound(self, asset: str, version: str, partition: str | None) -> bool:
@@ -445,20 +250,6 @@ class ArtifactStore:
             return
         pointer = {"version": making.version, "fingerprint": making.fingerprint}
         write_atomically(self.home(making.asset, making.partition) / "current.json", json.dumps(pointer))
-
-
-def version_of(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """Version of these files: a hash of their names and contents."""
-    return content_hash(canonical_json({name: entry["sha256"] for name, entry in files.items()}))
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or directory to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove_abandoned(staging: Path) -> None:
