@@ -31,6 +31,25 @@ def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_adapter(tiny_base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter on every linear layer of the tiny model, with random A and B."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    out = tmp_path_factory.mktemp("tiny_adapter")
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_pretrained(tiny_base_model)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter.data, std=0.05)
+    adapted.peft_config["default"].base_model_name_or_path = "m1_checkpoint"
+    adapted.save_pretrained(out)
+    return out
+
+
+@pytest.fixture(scope="session")
 def sample_documents() -> list[CrawlRecord]:
     """The 80 documents of data/sample, in the order of their drops."""
     lines = [line for path in sorted((SAMPLE_DIR / "drops").glob("*.jsonl")) for line in path.open(encoding="utf-8")]

@@ -12,6 +12,8 @@ report.json (contracts/schemas/evaluation_report.schema.json):
     difficulty_confusion    {language: 5x5 documents by gold level (rows) and the candidate's level (columns)}
     difficulty_calibration  {language: [{level answered, mean answered, gold with its interval}]}, the candidate's
     difficulty_factors      {language: {system: {factor: {metric: interval}}}}, before calibration
+    quantization            {language: {difficulty_shift, difficulty_distance, same_summary: interval}}, the candidate
+                            beside itself before quantization (in `comparisons`: unquantized)
     num_documents           {language: n}
     num_clusters            {language: what is drawn as one in resamples: documents, or clusters of near-duplicates}
     systems, metrics        {name: title}
@@ -35,11 +37,12 @@ from smartdevdigest_ops.evaluation.generation import generation_counts
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.intervals import SMALL_SAMPLE, Bootstrap
 from smartdevdigest_ops.evaluation.metrics import COMPARED, METRIC_TITLES
+from smartdevdigest_ops.evaluation.quantization_delta import quantization_delta
 from smartdevdigest_ops.evaluation.report import render_report
 from smartdevdigest_ops.evaluation.scores import system_metrics, worst_documents
 from smartdevdigest_ops.evaluation.significance import holm, randomisation_p_value
 from smartdevdigest_ops.evaluation.statistic import Metric
-from smartdevdigest_ops.evaluation.systems import CANDIDATE, GENERATING, SYSTEM_NAMES, Answer
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, GENERATING, SYSTEM_NAMES, UNQUANTIZED, Answer
 from smartdevdigest_ops.evaluation.verdict import write_verdict
 
 Report = dict[str, Any]
@@ -106,6 +109,12 @@ def evaluate(
             language: factors
             for language, (of, given) in languages.items()
             if (factors := factor_table(of, given, bootstrap))
+        },
+        "quantization": {
+            language: delta
+            for language, (of, given) in languages.items()
+            if UNQUANTIZED in given
+            and (delta := quantization_delta(of, given[CANDIDATE], given[UNQUANTIZED], bootstrap))
         },
         "systems": {system: SYSTEM_NAMES[system] for system in answers},
         "metrics": METRIC_TITLES,

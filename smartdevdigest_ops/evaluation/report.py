@@ -11,10 +11,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from smartdevdigest_ops.evaluation.leakage import LEAKS
 from smartdevdigest_ops.evaluation.metrics import FACTOR_METRICS, LOWER_IS_BETTER, METRICS
 from smartdevdigest_ops.evaluation.plots import plot_bits_per_byte, plot_metrics
-from smartdevdigest_ops.evaluation.systems import CANDIDATE, SYSTEM_NAMES
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, SYSTEM_NAMES, UNQUANTIZED
 from smartdevdigest_ops.evaluation.verdict import format_interval, outcome
 
-STAGE_TITLES = {"base_model": "Base model", "m1_checkpoint": "M1", "quantized_model": "Quantized M2"}
+STAGE_TITLES = {
+    "base_model": "Base model",
+    "m1_checkpoint": "M1",
+    UNQUANTIZED: "M2",
+    "quantized_model": "Quantized M2",
+}
+"""Models whose bits per byte are shown, in the order in which they come from each other."""
 LANGUAGE_TITLES = {"ko": "Korean", "en": "English"}
 _LEVEL_NAMES = ("beginner", "elementary", "intermediate", "advanced", "expert")
 _MARKS = {"better": "▲", "worse": "▼", "no difference shown": "≈"}

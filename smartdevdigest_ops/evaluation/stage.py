@@ -26,10 +26,12 @@ from smartdevdigest_ops.evaluation.gold import TestDocument, choose_documents
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
 from smartdevdigest_ops.evaluation.overlap import korean_self_check
+from smartdevdigest_ops.evaluation.report import STAGE_TITLES
 from smartdevdigest_ops.evaluation.systems import (
     CANDIDATE,
     M1,
     RELEASE,
+    UNQUANTIZED,
     UNTUNED_BASE,
     Answer,
     baseline_answers,
@@ -37,6 +39,8 @@ from smartdevdigest_ops.evaluation.systems import (
     with_settings_of,
 )
 from smartdevdigest_ops.evaluation.verdict import format_interval
+from smartdevdigest_ops.models.devices import choose_device
+from smartdevdigest_ops.quantization.merge import merge_adapter
 from smartdevdigest_ops.release import RELEASE_FILE, read_release, release_before
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage import Stage, StageContext, StageReport
@@ -88,6 +92,12 @@ def _answers(
     settings, candidate = context.settings.evaluation, context.input("quantized_model").path
     answers = {CANDIDATE: _generate(context, CANDIDATE, candidate, documents)}
     not_run: dict[str, str] = {}
+    unquantized = _unquantized_model(context)
+    if isinstance(unquantized, Path):
+        model_dir = with_settings_of(candidate, unquantized, context.scratch / UNQUANTIZED, calibrated=True)
+        answers[UNQUANTIZED] = _generate(context, UNQUANTIZED, model_dir, documents)
+    else:
+        not_run[UNQUANTIZED] = unquantized
     try:
         released = _released_model(context)
         if isinstance(released, Path):
@@ -104,12 +114,26 @@ def _answers(
         if not wanted:
             not_run[system] = "switched off in the settings"
             continue
-        linked = context.scratch / system
-        shutil.rmtree(linked, ignore_errors=True)
-        model_dir = with_settings_of(candidate, context.input(asset).path, linked)
+        model_dir = with_settings_of(candidate, context.input(asset).path, context.scratch / system)
         answers[system] = _generate(context, system, model_dir, documents)
     weights = context.settings.digesting.factor_weights.model_dump()
     return answers | baseline_answers(fit_baselines(train_rows, train_pairs, weights), documents), not_run
+
+
+def _unquantized_model(context: StageContext) -> Path | str:
+    """Directory of M1 with the adapter merged, which quantized_model was made from, or why there is none."""
+    settings = context.settings
+    if not settings.model.use_gptq:
+        return "the candidate is not quantized"
+    if not settings.evaluation.unquantized:
+        return "switched off in the settings"
+    merged, done = context.scratch / "merged", context.scratch / "merged.done"
+    if not done.is_file():  # an interrupted try may have left a part
+        shutil.rmtree(merged, ignore_errors=True)
+        m1, adapter = context.input("m1_checkpoint").path, context.input("m2_adapter").path
+        merge_adapter(m1, adapter, merged, device=choose_device(settings.model.device))
+        done.touch()
+    return merged
 
 
 def _released_model(context: StageContext) -> Path | str:
@@ -152,10 +176,14 @@ def _bits_per_byte(
     context: StageContext, test_rows: Sequence[Mapping[str, Any]], bootstrap: Bootstrap
 ) -> dict[str, dict[str, dict[str, float | int | None]]]:
     texts = choose_texts(test_rows, context.settings.evaluation.bits_per_byte_documents)
+    unquantized = _unquantized_model(context)
+    models = {stage: context.input(stage).path for stage in ("base_model", "m1_checkpoint", "quantized_model")}
+    if isinstance(unquantized, Path):
+        models = models | {UNQUANTIZED: unquantized}
     table = {}
-    for stage in ("base_model", "m1_checkpoint", "quantized_model") if texts else ():
+    for stage in [stage for stage in STAGE_TITLES if stage in models] if texts else ():
         bits = document_bits(
-            context.input(stage).path,
+            models[stage],
             [text for _, text in texts],
             model_settings=context.settings.model,
             name=stage,
@@ -193,9 +221,9 @@ def _markdown(report: Report) -> str:
 STAGE = Stage(
     name="evaluation_report",
     make=make,
-    code_version=f"3.{PROMPT_VERSION}",
-    inputs=("base_model", "m1_checkpoint", "quantized_model", "labeled_pairs", "corpus_snapshot"),
-    settings=("evaluation", "digesting.factor_weights", "model.max_length", "seed"),
+    code_version=f"4.{PROMPT_VERSION}",
+    inputs=("base_model", "m1_checkpoint", "m2_adapter", "quantized_model", "labeled_pairs", "corpus_snapshot"),
+    settings=("evaluation", "digesting.factor_weights", "model.max_length", "model.use_gptq", "seed"),
     checks=CHECKS,
     outside_files=_release_file,
     own_process=True,

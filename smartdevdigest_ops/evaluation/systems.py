@@ -5,6 +5,7 @@ batches, because a row's padding can move its last bits and with them a near tie
 """
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from smartdevdigest_ops.digesting.calibration import CALIBRATION_FILE
 from smartdevdigest_ops.digesting.model import DIGEST_CONFIG, DigestOutcome
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.journal import read_journal
 
 CANDIDATE = "candidate"
+UNQUANTIZED = "unquantized"
 UNTUNED_BASE = "untuned_base"
 M1 = "m1"
 RELEASE = "release"
@@ -25,10 +28,11 @@ LEAD3 = "lead3"
 TEXTRANK = "textrank"
 MAJORITY = "majority"
 READABILITY = "readability"
-GENERATING = frozenset({CANDIDATE, OTHER, RELEASE, M1, UNTUNED_BASE})
+GENERATING = frozenset({CANDIDATE, UNQUANTIZED, OTHER, RELEASE, M1, UNTUNED_BASE})
 # How systems are called in the report, in its order.
 SYSTEM_NAMES = {
     CANDIDATE: "Candidate (quantized M2)",
+    UNQUANTIZED: "M2 before quantization",
     OTHER: "Other model",
     RELEASE: "Previous release",
     M1: "M1 without M2",
@@ -141,15 +145,19 @@ def _read_journal(journal: Path) -> dict[str, Answer]:
     return {answer.url: answer for answer in answers}
 
 
-def with_settings_of(model_dir: Path, base_dir: Path, out: Path) -> Path:
-    """A directory `out` of links to the base model's files, beside the digest settings of `model_dir`.
+def with_settings_of(model_dir: Path, other_dir: Path, out: Path, *, calibrated: bool = False) -> Path:
+    """A directory `out` of links to another model's files, beside the digest settings of `model_dir`.
 
-    The untuned base then answers under the candidate's caps, budget and grammar: what differs is the tuning alone.
+    The other model then answers under the candidate's caps, budget and grammar; `calibrated`: its difficulty is mapped
+    as the candidate's is. What differs is the weights alone.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for file in base_dir.iterdir():
-        link = out / file.name
-        if file.name != DIGEST_CONFIG and not link.exists():
-            link.symlink_to(file)
-    (out / DIGEST_CONFIG).write_bytes((model_dir / DIGEST_CONFIG).read_bytes())
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    taken = {DIGEST_CONFIG, CALIBRATION_FILE} if calibrated else {DIGEST_CONFIG}
+    for file in other_dir.iterdir():
+        if file.name not in {DIGEST_CONFIG, CALIBRATION_FILE}:
+            (out / file.name).symlink_to(file)
+    for name in taken:
+        if (model_dir / name).is_file():
+            (out / name).write_bytes((model_dir / name).read_bytes())
     return out

@@ -77,6 +77,13 @@ def compare(candidate: Figures, release: Figures, paired: Figures, *, tolerance:
     return sorted(found, key=lambda comparison: comparison.passed)
 
 
+def is_loss(name: str, difference: Mapping[str, Any], bound: float) -> bool:
+    """Whether the whole interval of a paired difference lies on the worse side of `bound`: a loss that is shown."""
+    if difference["low"] is None:
+        return False
+    return bool(difference["low"] > bound if name in LOWER_IS_BETTER else difference["high"] < -bound)
+
+
 def _of_pairs(language: str, name: str, difference: Mapping[str, Any], tolerance: float) -> Comparison:
     is_error = name in LOWER_IS_BETTER
     margin = tolerance - difference["high"] if is_error else difference["low"] + tolerance

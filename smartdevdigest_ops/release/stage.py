@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore, Making, file_sha256
-from smartdevdigest_ops.evaluation.systems import CANDIDATE
-from smartdevdigest_ops.release.gate import RELEASE, Comparison, Figures, candidate_figures, compare
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, UNQUANTIZED
+from smartdevdigest_ops.evaluation.verdict import format_interval
+from smartdevdigest_ops.release.gate import RELEASE, Comparison, Figures, candidate_figures, compare, is_loss
 from smartdevdigest_ops.release.pointer import RELEASE_FILE, read_release
 from smartdevdigest_ops.stage.declaration import Check, CheckResult, Stage, StageContext, StageReport
 from smartdevdigest_ops.stage.demand import making_behind
@@ -46,7 +47,12 @@ def make(context: StageContext) -> StageReport:
     checks: tuple[CheckResult, ...] = (
         check_outputs_are_valid(report, settings.min_valid_json_rate),
         check_no_field_is_worse(comparisons, "this model is the release already" if is_served else None),
-        check_quantization(making_behind(context.store, "quantized_model", model.version)),
+        check_quantization(
+            making_behind(context.store, "quantized_model", model.version),
+            {language: others.get(UNQUANTIZED) for language, others in report.get("comparisons", {}).items()},
+            settings.fields,
+            settings.max_quantization_loss,
+        ),
         check_nothing_leaked(report, making_behind(context.store, "evaluation_report", evaluation.version)),
     )
     passed = all(check.passed for check in checks)
@@ -140,14 +146,37 @@ def check_no_field_is_worse(comparisons: Sequence[Comparison], exempt: str | Non
     )
 
 
-def check_quantization(model: Making | None) -> CheckResult:
-    """The candidate's bits per byte rose by no more than the bound when it was quantized."""
+def check_quantization(
+    model: Making | None,
+    paired: Mapping[str, Mapping[str, Any] | None],
+    fields: Sequence[str],
+    max_loss: float,
+) -> CheckResult:
+    """Quantizing raised the candidate's bits per byte by no more than its bound, and cost no compared field too much.
+
+    `paired` is per language candidate minus its unquantized self on the same documents, None where that did not run.
+    """
+    name = "quantization_is_bounded"
     found = next((check for check in model.checks if check["name"] == _QUANTIZATION_CHECK), None) if model else None
     if found is None:
-        return CheckResult(
-            "quantization_is_bounded", False, "there is no record of what quantizing cost; make quantized_model again."
-        )
-    return CheckResult("quantization_is_bounded", found["passed"], found["message"], found["metadata"])
+        return CheckResult(name, False, "there is no record of what quantizing cost; make quantized_model again.")
+    losses = {
+        f"{field} {language}": by_field[field]
+        for language, by_field in paired.items()
+        if by_field
+        for field in fields
+        if field in by_field
+    }
+    lost = [which for which, interval in losses.items() if is_loss(which.split()[0], interval, max_loss)]
+    said = "; ".join(f"{which} {format_interval(interval, signed=True)}" for which, interval in losses.items())
+    digests = f"Candidate minus its unquantized self: {said}." if said else "No digests of the unquantized model."
+    worse = f" By more than {max_loss:g} worse: {', '.join(lost)}." if lost else ""
+    return CheckResult(
+        name,
+        found["passed"] and not lost,
+        f"{found['message']} {digests}{worse}",
+        found["metadata"] | {"num_fields_lost": len(lost)},
+    )
 
 
 def check_nothing_leaked(report: Mapping[str, Any], evaluated: Making | None) -> CheckResult:
@@ -185,14 +214,16 @@ GATE = ("outputs_are_valid", "no_field_is_worse", "quantization_is_bounded", "no
 STAGE = Stage(
     name="release",
     make=make,
-    code_version="2",
+    code_version="3",
     memoized=False,  # a decision holds against the release of its time: each is taken anew against today's
     inputs=("quantized_model", "evaluation_report"),
     settings=("release",),
     checks=(
         Check("outputs_are_valid", "Every answer of the candidate is a digest of the contract."),
         Check("no_field_is_worse", "No field of any language is worse than the release's by more than the tolerance."),
-        Check("quantization_is_bounded", "Quantizing the candidate cost no more bits per byte than the bound."),
+        Check(
+            "quantization_is_bounded", "Quantizing cost no more bits per byte or of a field than the bounds."
+        ),
         Check("nothing_leaked", "Nothing that the candidate was judged on was trained on."),
         Check("artifacts_exist", "The model and report that the release names are in the store, undamaged."),
     ),

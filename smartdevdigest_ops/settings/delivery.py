@@ -83,6 +83,9 @@ class EvaluationSettings(Section):
     max_documents: int = Field(200, gt=0, description="Test documents at most, drawn by URL hash, half per language.")
     bootstrap_samples: int = Field(1000, ge=100, description="Resamples of documents per interval.")
     confidence: float = Field(0.95, gt=0.5, lt=1)
+    unquantized: bool = Field(
+        True, description="Generate with the candidate as it was before quantization too: what 4 bits cost."
+    )
     untuned_base: bool = Field(True, description="Generate with the untuned base model too.")
     m1_without_m2: bool = Field(True, description="Generate with M1 too, asked as the untuned base is.")
     previous_release: bool = Field(
@@ -104,3 +107,9 @@ class ReleaseSettings(Section):
         "documents may reach below 0; without such, how far a bound of its own interval may lie below the release's.",
     )
     fields: tuple[str, ...] = Field(("rougeL", "keyword_f1"), description="Metrics that are compared, per language.")
+    max_quantization_loss: float = Field(
+        0.05,
+        ge=0,
+        description="How much of a compared metric quantizing may cost: a candidate is refused whose interval of its "
+        "difference from its unquantized self lies below minus this as a whole.",
+    )

@@ -25,7 +25,15 @@ from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
 from smartdevdigest_ops.evaluation.overlap import korean_self_check
-from smartdevdigest_ops.evaluation.systems import CANDIDATE, LEAD3, RELEASE, UNTUNED_BASE, Answer, generated_answers
+from smartdevdigest_ops.evaluation.systems import (
+    CANDIDATE,
+    LEAD3,
+    RELEASE,
+    UNQUANTIZED,
+    UNTUNED_BASE,
+    Answer,
+    generated_answers,
+)
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage import plan_stage
 
@@ -180,6 +188,7 @@ def _publish(store: ArtifactStore, asset: str, staged: Path) -> None:
 def upstream(
     tmp_path: Path,
     tiny_base_model: Path,
+    tiny_adapter: Path,
     sample_documents: list[CrawlRecord],
     sample_labels: dict[str, Label],
     ci_settings: Settings,
@@ -195,6 +204,8 @@ def upstream(
         if asset == "quantized_model":
             write_digest_config(staged, ci_settings)
         _publish(store, asset, staged)
+    shutil.copytree(tiny_adapter, tmp_path / "m2_adapter")
+    _publish(store, "m2_adapter", tmp_path / "m2_adapter")
     labelled = [document for document in sample_documents if document.url in sample_labels]
     splits = {"train": labelled[10:40], "valid": labelled[8:10], "test": labelled[:8]}
     columns = ("url", "language", "title", "content", "source_type")
@@ -255,12 +266,15 @@ def test_the_stage_measures_every_system_and_stage_and_comes_out_the_same_again(
     artifact = upstream.open("evaluation_report", making.version)
     assert set(artifact.files) == {"report.json", "report.html", "digests.jsonl"}
     report = json.loads((artifact.path / "report.json").read_text(encoding="utf-8"))
-    assert set(report["systems"]) == {CANDIDATE, RELEASE, UNTUNED_BASE, LEAD3, "textrank", "majority", "readability"}
+    models = {CANDIDATE, UNQUANTIZED, RELEASE, UNTUNED_BASE}
+    assert set(report["systems"]) == models | {LEAD3, "textrank", "majority", "readability"}
     assert report["systems_not_run"] == {"m1": "switched off in the settings"}
-    # The candidate is the base model here, asked alike.
+    # The candidate is the base model here, asked alike, and its unquantized self has an adapter merged.
     for by_system in report["languages"].values():
         assert by_system[CANDIDATE] == by_system[UNTUNED_BASE] == by_system[RELEASE]
     assert report["bits_per_byte"]["base_model"] == report["bits_per_byte"]["quantized_model"]
+    assert report["bits_per_byte"][UNQUANTIZED] != report["bits_per_byte"]["quantized_model"]
+    assert set(report["quantization"]) == set(report["languages"])
     failed = {check["name"] for check in making.checks if not check["passed"]}
     assert failed <= {"candidate_beats_lead3"}
     assert making.metrics["num_documents"] == sum(report["num_documents"].values())

@@ -143,6 +143,20 @@ def test_a_report_that_was_paired_with_another_release_is_not_taken_for_paired(g
     assert not _check(making, "no_field_is_worse")["passed"]
 
 
+@pytest.mark.parametrize(
+    ("difference", "passes"),
+    [(entry(-0.04, 0.03), True), (entry(-0.09, 0.03), False), ({"mean": None, "low": None, "high": None}, True)],
+)
+def test_a_candidate_that_quantizing_is_shown_to_have_cost_a_field_is_refused(
+    difference: dict[str, Any], passes: bool
+) -> None:
+    model = Making("quantized_model", None, "v", "f", {}, {}, "1", {}, {}, {}, [CHECKS["quantized_model"]])
+    paired = {"ko": {"rougeL": difference, "bleu": entry(-0.5)}, "en": None}
+    result = check_quantization(model, paired, ("rougeL",), 0.05)
+    assert result.passed is passes
+    assert ("worse: rougeL ko" in result.message) is not passes
+
+
 def test_each_check_of_the_gate_passes_and_fails() -> None:
     def made(asset: str, **changes: Any) -> Making:
         return Making(asset, None, "v", "f", {}, {}, "1", {}, {}, {}, [CHECKS[asset] | changes])
@@ -150,9 +164,9 @@ def test_each_check_of_the_gate_passes_and_fails() -> None:
     assert check_outputs_are_valid(report_of(), 1.0).passed
     assert not check_outputs_are_valid(report_of(valid=0.99), 1.0).passed
     assert check_no_field_is_worse([], None).passed
-    assert check_quantization(made("quantized_model")).metadata == {"increase_ko": 0.01}
-    assert not check_quantization(made("quantized_model", passed=False)).passed
-    assert not check_quantization(None).passed
+    assert check_quantization(made("quantized_model"), {}, ("rougeL",), 0.05).metadata["increase_ko"] == 0.01
+    assert not check_quantization(made("quantized_model", passed=False), {}, ("rougeL",), 0.05).passed
+    assert not check_quantization(None, {}, ("rougeL",), 0.05).passed
     evaluated = made("evaluation_report")
     assert check_nothing_leaked({}, evaluated).passed
     assert check_nothing_leaked({"leakage": {"url": [], "gold_keywords": [{"url": "x"}]}}, evaluated).passed
