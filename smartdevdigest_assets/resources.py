@@ -44,6 +44,8 @@ class ComputeResource(dg.ConfigurableResource):
             "wall_seconds": dg.MetadataValue.float(used["wall_seconds"]),
             "peak_rss_mib": dg.MetadataValue.float(round(used["peak_rss_bytes"] / _MEBIBYTE, 1)),
         }
+        if used.get("energy_joules") is not None:
+            metadata["energy_joules"] = dg.MetadataValue.float(used["energy_joules"])
         if used["peak_gpu_bytes"] is not None:
             metadata["peak_gpu_mib"] = dg.MetadataValue.float(round(used["peak_gpu_bytes"] / _MEBIBYTE, 1))
         return metadata

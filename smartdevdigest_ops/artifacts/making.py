@@ -25,7 +25,7 @@ class Making:
     code_version: str
     environment: dict[str, str]
     resources: dict[str, Any]
-    """device, wall_seconds, peak_rss_bytes, peak_gpu_bytes (null without a GPU)."""
+    """device, wall_seconds, energy_joules (null where not readable), peak_rss_bytes, peak_gpu_bytes (null: no GPU)."""
     metrics: dict[str, float]
     checks: list[dict[str, Any]]
     """{"name", "passed", "blocking", "message", "metadata"} of every check of the asset."""

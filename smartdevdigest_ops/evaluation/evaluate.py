@@ -55,6 +55,8 @@ class Surroundings:
 
     bits_per_byte: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """{stage: {language: {"mean", "low", "high", "n"}}}; empty where it was not measured."""
+    training_curves: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    """{asset: rows of `training_curves.read_curve`}."""
     coverage: Mapping[str, int] = field(default_factory=dict)
     """{what was left out and why: count}."""
     systems_not_run: Mapping[str, str] = field(default_factory=dict)

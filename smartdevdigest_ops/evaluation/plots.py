@@ -27,6 +27,7 @@ PLOTTED_METRICS = (
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 _LEGEND_COLUMNS = 3
+_MARKED_POINTS = 40
 
 
 def plot_metrics(title: str, by_system: Mapping[str, Mapping[str, Any]], systems: Mapping[str, str]) -> str:
@@ -59,6 +60,22 @@ def plot_bits_per_byte(stages: Mapping[str, Mapping[str, Any]], titles: Mapping[
     panel.set_ylim(bottom=0)
     panel.set_ylabel("bits per byte")
     panel.grid(axis="y", alpha=0.3)
+    _legend(figure, panel)
+    return _as_png(figure)
+
+
+def plot_training_curve(title: str, curve: Sequence[Mapping[str, float]]) -> str:
+    """Loss of one training against its steps (rows of `training_curves.read_curve`), held-out loss where measured."""
+    figure, panel = _panel(height=3.0)
+    for number, (name, label, line) in enumerate((("loss", "training", "-"), ("held_out_loss", "held out", "--"))):
+        points = [(row["step"], row[name]) for row in curve if name in row]
+        if points:
+            marker = _MARKERS[number] if len(points) <= _MARKED_POINTS else None
+            panel.plot(*zip(*points, strict=True), color=_COLOURS[number], linestyle=line, marker=marker, label=label)
+    panel.set_title(title)
+    panel.set_xlabel("optimizer steps")
+    panel.set_ylabel("loss, nats per token")
+    panel.grid(alpha=0.3)
     _legend(figure, panel)
     return _as_png(figure)
 

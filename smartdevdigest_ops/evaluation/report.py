@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from smartdevdigest_ops.evaluation.leakage import LEAKS
 from smartdevdigest_ops.evaluation.metrics import FACTOR_METRICS, LOWER_IS_BETTER, METRICS
-from smartdevdigest_ops.evaluation.plots import plot_bits_per_byte, plot_metrics
+from smartdevdigest_ops.evaluation.plots import plot_bits_per_byte, plot_metrics, plot_training_curve
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, SYSTEM_NAMES, UNQUANTIZED
 from smartdevdigest_ops.evaluation.verdict import format_interval, outcome
 
@@ -21,6 +21,7 @@ STAGE_TITLES = {
     "quantized_model": "Quantized M2",
 }
 """Models whose bits per byte are shown, in the order in which they come from each other."""
+CURVE_TITLES = {"m1_checkpoint": "M1", "m2_adapter": "M2"}
 LANGUAGE_TITLES = {"ko": "Korean", "en": "English"}
 _LEVEL_NAMES = ("beginner", "elementary", "intermediate", "advanced", "expert")
 _MARKS = {"better": "▲", "worse": "▼", "no difference shown": "≈"}
@@ -44,6 +45,11 @@ def render_report(report: Mapping[str, Any]) -> str:
             for language, by_system in report["languages"].items()
         },
         bits_plot=plot_bits_per_byte(report["bits_per_byte"], STAGE_TITLES) if report["bits_per_byte"] else None,
+        curve_plots={
+            stage: plot_training_curve(f"Training of {CURVE_TITLES[stage]}", curve)
+            for stage, curve in report["training_curves"].items()
+            if curve
+        },
         stage_titles=STAGE_TITLES,
         language_titles=LANGUAGE_TITLES,
         level_names=_LEVEL_NAMES,

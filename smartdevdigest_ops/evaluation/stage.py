@@ -26,7 +26,8 @@ from smartdevdigest_ops.evaluation.gold import TestDocument, choose_documents
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
 from smartdevdigest_ops.evaluation.overlap import korean_self_check
-from smartdevdigest_ops.evaluation.report import STAGE_TITLES
+from smartdevdigest_ops.evaluation.plots import plot_metrics
+from smartdevdigest_ops.evaluation.report import CURVE_TITLES, LANGUAGE_TITLES, STAGE_TITLES
 from smartdevdigest_ops.evaluation.systems import (
     CANDIDATE,
     M1,
@@ -38,12 +39,15 @@ from smartdevdigest_ops.evaluation.systems import (
     generated_answers,
     with_settings_of,
 )
+from smartdevdigest_ops.evaluation.training_curves import read_curve
 from smartdevdigest_ops.evaluation.verdict import format_interval
 from smartdevdigest_ops.models.devices import choose_device
 from smartdevdigest_ops.quantization.merge import merge_adapter
 from smartdevdigest_ops.release import RELEASE_FILE, read_release, release_before
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage import Stage, StageContext, StageReport
+from smartdevdigest_ops.stage.demand import making_behind
+from smartdevdigest_ops.training.trainer.run import CURVE_FILE
 
 _REPORTED_METRICS = ("rougeL", "chrf_plus_plus", "keyword_f1", "difficulty_mae", "difficulty_qwk")
 
@@ -62,6 +66,7 @@ def make(context: StageContext) -> StageReport:
     bootstrap = Bootstrap(settings.evaluation.bootstrap_samples, settings.evaluation.confidence, settings.seed)
     surroundings = Surroundings(
         bits_per_byte=_bits_per_byte(context, test_rows, bootstrap),
+        training_curves={stage: read_curve(context.input(stage).path / CURVE_FILE) for stage in CURVE_TITLES},
         systems_not_run=not_run,
         baselines_fitted_on="the train split",
         leakage=audit_leakage(documents, [*train_rows, *train_pairs]),
@@ -78,7 +83,7 @@ def make(context: StageContext) -> StageReport:
             check_candidate_beats_lead3(report),
             check_no_test_document_in_train(report),
         ),
-        notes={"markdown": _markdown(report), "report_html": "report.html"},
+        notes={"markdown": _markdown(report, context), "report_html": "report.html"},
     )
 
 
@@ -209,13 +214,36 @@ def _metrics(report: Report) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}  # undefined is no number
 
 
-def _markdown(report: Report) -> str:
+def _markdown(report: Report, context: StageContext) -> str:
+    """Verdict, main plots, headline figures and what making the models took.
+
+    Times differ between two runs of the same thing, so they stand here, in the record, and not in the report.
+    """
     lines = [report["verdict"], "", "| | " + " | ".join(_REPORTED_METRICS) + " |", "|---" * 6 + "|"]
     for language, by_system in report["languages"].items():
         for system, by_name in by_system.items():
             cells = [format_interval(by_name[name]) if name in by_name else "-" for name in _REPORTED_METRICS]
             lines.append(f"| {language}, {report['systems'][system]} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    for language, by_system in report["languages"].items():
+        title = LANGUAGE_TITLES.get(language, language)
+        plot = plot_metrics(title, by_system, report["systems"])
+        lines += ["", f"![{title}: metrics with intervals](data:image/png;base64,{plot})"]
+    return "\n".join([*lines, "", *_cost_lines(context)])
+
+
+def _cost_lines(context: StageContext) -> list[str]:
+    lines = ["| asset | seconds | peak memory, MiB | peak GPU memory, MiB | energy, kJ |", "|---|---:|---:|---:|---:|"]
+    for asset in ("base_model", "m1_checkpoint", "m2_adapter", "quantized_model"):
+        making = making_behind(context.store, asset, context.input(asset).version)
+        if making is not None and making.resources:
+            used = making.resources
+            gpu, energy = used["peak_gpu_bytes"], used.get("energy_joules")
+            lines.append(
+                f"| {asset} | {used['wall_seconds']:.0f} | {used['peak_rss_bytes'] / 2**20:.0f} | "
+                f"{'-' if gpu is None else f'{gpu / 2**20:.0f}'} | "
+                f"{'not readable' if energy is None else f'{energy / 1000:.1f}'} |"
+            )
+    return lines
 
 
 STAGE = Stage(

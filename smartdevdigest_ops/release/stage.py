@@ -221,9 +221,7 @@ STAGE = Stage(
     checks=(
         Check("outputs_are_valid", "Every answer of the candidate is a digest of the contract."),
         Check("no_field_is_worse", "No field of any language is worse than the release's by more than the tolerance."),
-        Check(
-            "quantization_is_bounded", "Quantizing cost no more bits per byte or of a field than the bounds."
-        ),
+        Check("quantization_is_bounded", "Quantizing cost no more bits per byte or of a field than the bounds."),
         Check("nothing_leaked", "Nothing that the candidate was judged on was trained on."),
         Check("artifacts_exist", "The model and report that the release names are in the store, undamaged."),
     ),

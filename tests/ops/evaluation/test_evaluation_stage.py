@@ -36,6 +36,7 @@ from smartdevdigest_ops.evaluation.systems import (
 )
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage import plan_stage
+from smartdevdigest_ops.training.trainer.run import CURVE_FILE
 
 BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
 Report = dict[str, Any]
@@ -203,8 +204,11 @@ def upstream(
         shutil.copytree(tiny_base_model, staged)
         if asset == "quantized_model":
             write_digest_config(staged, ci_settings)
+        if asset == "m1_checkpoint":
+            (staged / CURVE_FILE).write_text('{"step": 1, "loss": 3.0}\n', encoding="utf-8")
         _publish(store, asset, staged)
     shutil.copytree(tiny_adapter, tmp_path / "m2_adapter")
+    (tmp_path / "m2_adapter" / CURVE_FILE).write_text('{"step": 1, "loss": 2.0}\n', encoding="utf-8")
     _publish(store, "m2_adapter", tmp_path / "m2_adapter")
     labelled = [document for document in sample_documents if document.url in sample_labels]
     splits = {"train": labelled[10:40], "valid": labelled[8:10], "test": labelled[:8]}
@@ -275,6 +279,8 @@ def test_the_stage_measures_every_system_and_stage_and_comes_out_the_same_again(
     assert report["bits_per_byte"]["base_model"] == report["bits_per_byte"]["quantized_model"]
     assert report["bits_per_byte"][UNQUANTIZED] != report["bits_per_byte"]["quantized_model"]
     assert set(report["quantization"]) == set(report["languages"])
+    assert report["training_curves"]["m2_adapter"] == [{"step": 1, "loss": 2.0}]
+    assert making.notes["markdown"].count("data:image/png;base64,") == len(report["languages"])
     failed = {check["name"] for check in making.checks if not check["passed"]}
     assert failed <= {"candidate_beats_lead3"}
     assert making.metrics["num_documents"] == sum(report["num_documents"].values())

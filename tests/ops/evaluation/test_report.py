@@ -36,6 +36,26 @@ def test_the_page_has_a_column_for_every_system_and_a_row_for_every_metric_below
         assert f">{group}</th></tr>" in page
 
 
+def test_training_is_drawn_where_there_is_a_curve(
+    page: str, gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
+) -> None:
+    curves = {"m1_checkpoint": [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "held_out_loss": 2.5}]}
+    surroundings = Surroundings(training_curves=curves | {"m2_adapter": []})
+    report = evaluate(gold_documents, answers_of_systems, bootstrap=BOOTSTRAP, surroundings=surroundings)
+    assert render_report(report).count("against optimizer steps") == 1
+    assert "<h2>Training</h2>" not in page
+
+
+def test_what_quantization_changed_stands_beside_its_language(
+    page: str, gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
+) -> None:
+    answers = answers_of_systems | {"unquantized": answers_of_systems["candidate"]}
+    changed = render_report(evaluate(gold_documents, answers, bootstrap=BOOTSTRAP))
+    assert "What quantization changed" in changed
+    assert changed.count("<td>1.000 [1.000, 1.000]</td></tr>") == 2  # the same summaries, in both languages
+    assert "What quantization changed" not in page
+
+
 def test_leaks_are_listed_by_address_and_an_audit_that_was_not_made_is_said_to_be_none(
     gold_documents: list[TestDocument], answers_of_systems: dict[str, list[Answer]]
 ) -> None:
