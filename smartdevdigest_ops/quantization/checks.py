@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.quantization.compare import ModelReading, turned_to_garbage
+from smartdevdigest_ops.quantization.layout import layout_problems
 from smartdevdigest_ops.quantization.load import PACKED_SUFFIXES, read_config
 from smartdevdigest_ops.quantization.merge import MergeReport
 from smartdevdigest_ops.quantization.quiet import output_to_log
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 CHECKS = (
     Check("merge_is_exact", "The merged model's logits equal those of M1 with the adapter applied, up to rounding."),
     Check("every_tensor_present", "Every tensor of the merged model is in the artifact, packed or as it was."),
+    Check("layout_is_loadable", "Settings, shapes and types are those that the loaders of vLLM and SGLang read."),
     Check("no_nan", "No logit of the quantized model is NaN or infinite."),
     Check(
         "bits_per_byte_increase_bounded",
@@ -107,6 +109,13 @@ def check_tensors(sizes: TensorSizes, *, quantized: bool) -> CheckResult:
     if not passed:
         message += f" For example: {', '.join((sizes.missing + sizes.unexpected)[:3]) or 'no layer is packed'}."
     return CheckResult("every_tensor_present", passed, message, {"missing": sizes.missing[:50]})
+
+
+def check_layout(model_dir: Path, *, quantized: bool) -> CheckResult:
+    """`layout_is_loadable`."""
+    problems = layout_problems(model_dir) if quantized else []
+    found = f"{len(problems)} problems" + (f": {'; '.join(problems[:3])}." if problems else ".")
+    return CheckResult("layout_is_loadable", not problems, found if quantized else "not quantized, nothing is packed.")
 
 
 def check_no_nan(after: ModelReading) -> CheckResult:

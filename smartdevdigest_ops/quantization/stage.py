@@ -17,6 +17,7 @@ from smartdevdigest_ops.quantization.checks import (
     CHECKS,
     check_bits_per_byte,
     check_generation,
+    check_layout,
     check_merge,
     check_no_nan,
     check_reload,
@@ -87,6 +88,7 @@ def make_quantized_model(context: StageContext) -> StageReport:
     checks = (
         check_merge(merge_report),
         check_tensors(sizes, quantized=settings.model.use_gptq),
+        check_layout(context.out, quantized=settings.model.use_gptq),
         check_no_nan(after),
         check_bits_per_byte(before, after, settings.quantization.max_bits_per_byte_increase),
         check_rounding(before.bits_per_byte, after.bits_per_byte, rounded),
