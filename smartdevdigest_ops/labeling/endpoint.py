@@ -32,7 +32,6 @@ ABOUT_THE_DOCUMENT = (
     "context_length_exceeded",
     "string_above_max_length",
 )
-_ABOUT_THE_FORMAT = ("response_format", "response format", "json_schema", "json_object")
 # A 429 that no waiting helps against.
 _OUT_OF_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 KEPT = "Answers received so far are kept; the next run continues behind them."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.stage import CheckResult
 from smartdevdigest_ops.tokenizer.dead_tokens import TokenUse
+from smartdevdigest_ops.tokenizer.encoding import encode_texts, parallel_tokenizers
 from smartdevdigest_ops.tokenizer.round_trip import excerpt_of_difference, round_trip_failures
 
 if TYPE_CHECKING:
@@ -127,10 +128,9 @@ def check_only_joins(
     base_ids = _base_ids(new_tokens)
     differing = 0
     untouched = 0
-    for text in texts:
-        ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
+    for ids, ids_before in zip(encode_texts(tokenizer, texts), encode_texts(base, texts), strict=True):
         expanded = _expanded(ids, base_ids)
-        differing += expanded != base.encode(text, add_special_tokens=False, verbose=False)
+        differing += expanded != ids_before
         untouched += len(expanded) == len(ids)
     message = (
         f"{differing} of {len(texts)} texts are segmented otherwise than the base's segmentation joined; none may "
@@ -149,12 +149,10 @@ def check_reload(directory: Path, texts: Sequence[str]) -> CheckResult:
         loaded.save_pretrained(scratch)
         reloaded = AutoTokenizer.from_pretrained(scratch)
     written = Tokenizer.from_file(str(directory / "tokenizer.json"))
-    differing = 0
-    for text in texts:
-        ids = written.encode(text, add_special_tokens=False).ids
-        differing += any(
-            ids != again.encode(text, add_special_tokens=False, verbose=False) for again in (loaded, reloaded)
-        )
+    with parallel_tokenizers():
+        as_written = [encoding.ids for encoding in written.encode_batch_fast(list(texts), add_special_tokens=False)]
+    again = zip(as_written, encode_texts(loaded, texts), encode_texts(reloaded, texts), strict=True)
+    differing = sum(not before == now == later for before, now, later in again)
     vocabularies_agree = loaded.get_vocab() == reloaded.get_vocab() == written.get_vocab(with_added_tokens=True)
     templates_agree = loaded.chat_template == reloaded.chat_template
     message = (

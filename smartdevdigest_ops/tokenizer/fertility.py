@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.corpus.markdown import segments
+from smartdevdigest_ops.tokenizer.encoding import encode_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,20 +58,18 @@ def measure_fertility(
 
     `documents` are rows with `language` and `content`.
     """
-    totals: dict[str, Fertility] = {}
+    parts: list[tuple[str, tuple[str, ...]]] = []
     for document in documents:
         language = str(document["language"])
         prose, code = split_code(str(document["content"]))
-        for text, kinds in ((prose, (language,)), (code, (f"{language}_code", CODE))):
-            if not text:
-                continue
-            measured = Fertility(
-                len(text.encode("utf-8")),
-                len(before.encode(text, add_special_tokens=False, verbose=False)),
-                len(after.encode(text, add_special_tokens=False, verbose=False)),
-            )
-            for kind in kinds:
-                totals[kind] = totals.get(kind, Fertility()) + measured
+        parts += [(text, kinds) for text, kinds in ((prose, (language,)), (code, (f"{language}_code", CODE))) if text]
+    texts = [text for text, _ in parts]
+    totals: dict[str, Fertility] = {}
+    encoded = zip(parts, encode_texts(before, texts), encode_texts(after, texts), strict=True)
+    for (text, kinds), ids_before, ids_after in encoded:
+        measured = Fertility(len(text.encode("utf-8")), len(ids_before), len(ids_after))
+        for kind in kinds:
+            totals[kind] = totals.get(kind, Fertility()) + measured
     return dict(sorted(totals.items()))
 
 

@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from smartdevdigest_ops.tokenizer.encoding import encode_texts
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -29,8 +31,8 @@ def round_trip_failures(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[st
     """
     failures = []
     is_space = tokenizer.decode(tokenizer.encode("▁", add_special_tokens=False), skip_special_tokens=False) == " "
-    for text in texts:
-        ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
+    texts = list(texts)
+    for text, ids in zip(texts, encode_texts(tokenizer, texts), strict=True):
         decoded = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         if decoded not in (text, unicodedata.normalize("NFC", text), text.replace("▁", " ") if is_space else text):
             failures.append(text)

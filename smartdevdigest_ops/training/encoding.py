@@ -13,17 +13,17 @@ batch, the batch before is turned into arrays and written. In memory are two bat
 and some 250 bytes per document.
 """
 
-import os
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.artifacts import content_hash
 from smartdevdigest_ops.corpus.read import CorpusError
+from smartdevdigest_ops.tokenizer.encoding import parallel_tokenizers
 from smartdevdigest_ops.training.errors import TrainingError
 from smartdevdigest_ops.training.segments import DOCUMENT_FIELDS, Batch, Segments, locked, text_digest
 
@@ -96,7 +96,7 @@ def encode_corpus(
         cache = Segments(cache_dir / identity, log)
         numbers = array("q")
         with (
-            _parallel(),
+            parallel_tokenizers(),
             ThreadPoolExecutor(1) as thread,
             tqdm(desc="Tokenizing documents", unit="B", unit_scale=True, unit_divisor=1024, mininterval=5) as bar,
         ):
@@ -192,21 +192,6 @@ def _starts(lengths_N: "npt.NDArray[np.int64]") -> "npt.NDArray[np.int64]":
 
     starts: npt.NDArray[np.int64] = np.cumsum(lengths_N) - lengths_N
     return starts
-
-
-@contextmanager
-def _parallel() -> Iterator[None]:
-    """The library's threads are on: the stages' processes have them off, because of forks that come later.
-
-    With the variable set again after use, a fork takes no thread along and nothing warns.
-    """
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        os.environ[name] = "false" if before is None else before
 
 
 def _forget_old_tokenizers(cache_dir: Path) -> None:
