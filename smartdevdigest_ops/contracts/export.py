@@ -8,10 +8,16 @@ from pydantic import BaseModel
 
 from smartdevdigest_ops.contracts.digest import Digest
 from smartdevdigest_ops.contracts.document import CrawlRecord
+from smartdevdigest_ops.contracts.evaluation_report import EvaluationReport
 from smartdevdigest_ops.contracts.label import Label
 
 SCHEMA_DIR = Path(__file__).parent / "schemas"
-CONTRACTS: dict[str, type[BaseModel]] = {"crawl_record": CrawlRecord, "label": Label, "digest": Digest}
+CONTRACTS: dict[str, type[BaseModel]] = {
+    "crawl_record": CrawlRecord,
+    "label": Label,
+    "digest": Digest,
+    "evaluation_report": EvaluationReport,
+}
 
 
 def json_schema(name: str) -> dict[str, Any]:
