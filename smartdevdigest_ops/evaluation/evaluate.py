@@ -19,12 +19,12 @@ report.json (contracts/schemas/evaluation_report.schema.json):
     verdict                 what a reader should take away, in sentences
     worst_digests           [{document, gold, digest, scores}], the candidate's worst per language
     bootstrap               {"samples", "confidence", "seed"}
+    judge                   what a model says of the summaries, and how far it can be believed (`judge.judging`)
 
 and `Surroundings`, which the caller knows.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,8 +32,9 @@ from typing import Any
 
 from smartdevdigest_ops.evaluation.difficulty import calibration_table, confusion_table, factor_table
 from smartdevdigest_ops.evaluation.generation import generation_counts
-from smartdevdigest_ops.evaluation.gold import TestDocument
+from smartdevdigest_ops.evaluation.gold import TestDocument, origins
 from smartdevdigest_ops.evaluation.intervals import SMALL_SAMPLE, Bootstrap
+from smartdevdigest_ops.evaluation.judge.judging import NOT_CONFIGURED
 from smartdevdigest_ops.evaluation.metrics import COMPARED, METRIC_TITLES
 from smartdevdigest_ops.evaluation.report import render_report
 from smartdevdigest_ops.evaluation.scores import system_metrics, worst_documents
@@ -59,6 +60,8 @@ class Surroundings:
     baselines_fitted_on: str = "nothing"
     leakage: Mapping[str, Sequence[Mapping[str, str]]] | None = None
     """{kind of leak: [{test URL, train URL}]}; None where no training data was at hand."""
+    judge: Mapping[str, Any] = field(default_factory=lambda: dict(NOT_CONFIGURED))
+    """What a judge says (`judge.judging.Judged.section`), or {"not_run": why}."""
 
 
 def evaluate(
@@ -72,9 +75,8 @@ def evaluate(
 
     The main tables are of the origin of gold that most documents have.
     """
-    counts = Counter(document.gold.origin for document in documents)
-    origins = sorted(counts, key=lambda origin: (-counts[origin], origin))
-    main, main_answers = _where(documents, answers, lambda document: document.gold.origin == origins[0])
+    main_origin, *other_origins = origins(documents)
+    main, main_answers = _where(documents, answers, lambda document: document.gold.origin == main_origin)
     languages = {
         language: _where(main, main_answers, lambda document, language=language: document.language == language)
         for language in sorted({document.language for document in main})
@@ -83,10 +85,10 @@ def evaluate(
     candidate = {language: (of, given[CANDIDATE]) for language, (of, given) in languages.items()}
     report: Report = {
         **tables,
-        "origin": origins[0],
+        "origin": main_origin,
         "other_origins": {
             origin: _tables(*_where(documents, answers, lambda d, origin=origin: d.gold.origin == origin), bootstrap)
-            for origin in origins[1:]
+            for origin in other_origins
         },
         "valid_json_rate": {
             system: bootstrap.mean(

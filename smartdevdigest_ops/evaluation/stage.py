@@ -24,6 +24,9 @@ from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language,
 from smartdevdigest_ops.evaluation.evaluate import Report, Surroundings, evaluate, write_report
 from smartdevdigest_ops.evaluation.gold import TestDocument, choose_documents
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
+from smartdevdigest_ops.evaluation.judge.judge import judge_files
+from smartdevdigest_ops.evaluation.judge.judging import judge_answers
+from smartdevdigest_ops.evaluation.judge.markdown import judge_markdown
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
 from smartdevdigest_ops.evaluation.overlap import korean_self_check
 from smartdevdigest_ops.evaluation.systems import (
@@ -56,17 +59,29 @@ def make(context: StageContext) -> StageReport:
     context.log(f"evaluating on {len(documents)} test documents")
     answers, not_run = _answers(context, documents, train_rows, train_pairs)
     bootstrap = Bootstrap(settings.evaluation.bootstrap_samples, settings.evaluation.confidence, settings.seed)
+    judged = judge_answers(
+        documents,
+        answers,
+        settings=settings.evaluation.judge,
+        model=settings.model,
+        seed=settings.seed,
+        bootstrap=bootstrap,
+        store_dir=context.store.root,
+        making=context.scratch.name,
+        log=context.log,
+    )
     surroundings = Surroundings(
         bits_per_byte=_bits_per_byte(context, test_rows, bootstrap),
         systems_not_run=not_run,
         baselines_fitted_on="the train split",
         leakage=audit_leakage(documents, [*train_rows, *train_pairs]),
+        judge=judged.section,
     )
     report = evaluate(documents, answers, bootstrap=bootstrap, surroundings=surroundings)
     write_report(context.out, report, answers)
     context.log(report["verdict"])
     return StageReport(
-        metrics=_metrics(report),
+        metrics=_metrics(report) | dict(judged.metrics),
         checks=(
             check_outputs_are_valid(report),
             check_every_metric_has_an_interval(report),
@@ -124,7 +139,11 @@ def _released_model(context: StageContext) -> Path | str:
     return model.path
 
 
-def _release_file(settings: Settings, store: ArtifactStore, _: str | None) -> list[Path]:
+def _outside_files(settings: Settings, store: ArtifactStore, _: str | None) -> list[Path]:
+    return [*_release_file(settings, store), *judge_files(settings)]
+
+
+def _release_file(settings: Settings, store: ArtifactStore) -> list[Path]:
     """What names the released model that the candidate is compared with.
 
     The release is made from this report, so it cannot be an input. It is looked up as a file from outside, whose
@@ -187,16 +206,16 @@ def _markdown(report: Report) -> str:
         for system, by_name in by_system.items():
             cells = [format_interval(by_name[name]) if name in by_name else "-" for name in _REPORTED_METRICS]
             lines.append(f"| {language}, {report['systems'][system]} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *judge_markdown(report["judge"], report["systems"])])
 
 
 STAGE = Stage(
     name="evaluation_report",
     make=make,
-    code_version=f"3.{PROMPT_VERSION}",
+    code_version=f"4.{PROMPT_VERSION}",
     inputs=("base_model", "m1_checkpoint", "quantized_model", "labeled_pairs", "corpus_snapshot"),
     settings=("evaluation", "digesting.factor_weights", "model.max_length", "seed"),
     checks=CHECKS,
-    outside_files=_release_file,
+    outside_files=_outside_files,
     own_process=True,
 )

@@ -1,7 +1,8 @@
 """A model on this machine that is asked.
 
-As a teacher it is held to the answer's grammar, as the model that digests is. The snapshot of the model is taken into the store once, and answers are kept by what is in it: another file, another
-teacher. Documents are asked in batches of like length; a batch is in the cache as soon as it is written.
+As a teacher it is held to the answer's grammar, as the model that digests is. The snapshot of the model is taken into
+the store once, and answers are kept by what is in it: another file, another teacher. Documents are asked in batches of
+like length; a batch is in the cache as soon as it is written.
 """
 
 import shutil

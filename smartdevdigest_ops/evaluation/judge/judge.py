@@ -105,8 +105,6 @@ class Judge:
         """
         self._ask(self._all(judgements, 0))
         by_digits = [one for one in judgements if self._needs_repeats(one)]
-        for repeat in range(1, self.settings.repeats) if by_digits else ():
-            self._all(by_digits, repeat)
         self._ask([one for repeat in range(1, self.settings.repeats) for one in self._all(by_digits, repeat)])
 
     def value(self, judgement: Judgement) -> float | None:
@@ -176,14 +174,13 @@ class Judge:
             prompt_version=judgement.version,
             identity=self._model.identity(),
             sampling=sampling,
-            other_parameters={"repeat": repeat}
-            | ({"max_length": settings.local.max_length} if self._is_local else {}),
+            other_parameters={"repeat": repeat} | ({"max_length": settings.local.max_length} if self._is_local else {}),
             refusal_round=settings.refusal_round,
         )
         if question.key not in self._inquiries:
-            inquiry = DigitInquiry(question, judgement, sampling, self._cache, settings.max_answers)
-            inquiry.repeat = repeat
-            self._inquiries[question.key] = inquiry
+            self._inquiries[question.key] = DigitInquiry(
+                question, judgement, repeat, sampling, self._cache, settings.max_answers
+            )
         return self._inquiries[question.key]
 
 

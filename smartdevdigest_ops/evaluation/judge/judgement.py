@@ -124,10 +124,18 @@ class DigitInquiry(Inquiry[DigitAnswer]):
     wants_logprobs = True
 
     def __init__(
-        self, question: Question, judgement: Judgement, sampling: Sampling, cache: AnswerCache, max_answers: int
+        self,
+        question: Question,
+        judgement: Judgement,
+        repeat: int,
+        sampling: Sampling,
+        cache: AnswerCache,
+        max_answers: int,
     ) -> None:
         super().__init__(question, sampling, cache, max_answers)
         self.judgement = judgement
+        self.repeat = repeat
+        """0: it is asked for the first time."""
 
     def first_messages(self) -> Messages:
         """The instruction, and the data."""

@@ -44,9 +44,7 @@ class LocalJudge(LocalModel):
         spellings = {digit: self._tokens_of(tokenizer, digit) for digit in range(1, 6)}
         with tqdm(total=len(asked), desc="judge", unit="question") as bar:
             for batch in batches_of_like_length(asked, self._settings.batch_size):
-                prompts = [
-                    self.prompt(tokenizer, inquiry, max_length=max_length, answer_tokens=1) for inquiry in batch
-                ]
+                prompts = [self.prompt(tokenizer, inquiry, max_length=max_length, answer_tokens=1) for inquiry in batch]
                 logprobs_RV = _logprobs(model, prompts)
                 if not bool(logprobs_RV.isfinite().any(-1).all()):
                     raise LabelingError(

@@ -32,9 +32,7 @@ def rating_data(document: TestDocument, reference: str | None, summary: str, max
     return as_data(_document(document, max_characters) | {"reference": reference, "summary": summary})
 
 
-def preference_data(
-    document: TestDocument, reference: str | None, first: str, second: str, max_characters: int
-) -> str:
+def preference_data(document: TestDocument, reference: str | None, first: str, second: str, max_characters: int) -> str:
     """Document, reference and two summaries; the document beyond `max_characters` is left out and said to be."""
     summaries = {"reference": reference, "summary_1": first, "summary_2": second}
     return as_data(_document(document, max_characters) | summaries)
