@@ -1,11 +1,10 @@
-"""A judge's endpoint, and a way to let it judge."""
+"""Few documents, and a way to let the judge's endpoint judge them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import JudgeEndpoint
 
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
@@ -14,31 +13,6 @@ from smartdevdigest_ops.evaluation.systems import Answer
 from smartdevdigest_ops.settings import JudgeSettings, load_settings
 
 BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
-
-
-@pytest.fixture
-def judge_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeEndpoint]:
-    """An honest judge, and its key in JUDGE_KEY."""
-    monkeypatch.setenv("JUDGE_KEY", "any")
-    endpoint = JudgeEndpoint()
-    yield endpoint
-    endpoint.stop()
-
-
-@pytest.fixture
-def judge_settings(judge_endpoint: JudgeEndpoint) -> Callable[..., dict[str, Any]]:
-    """`judge_settings(max_documents=..., openai={...})`: settings of the judge at the endpoint, as plain JSON."""
-
-    def make(openai: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-        endpoint = {
-            "base_url": judge_endpoint.base_url,
-            "model": "judge-model",
-            "api_key_environment": "JUDGE_KEY",
-            "requests": {"max_retries": 0, "timeout_seconds": 20},
-        }
-        return {"teacher": "openai", "openai": endpoint | dict(openai or {})} | changes
-
-    return make
 
 
 FEW = (0, 1, 2, 3, 12, 13, 14, 15)

@@ -100,9 +100,7 @@ def inquiry(tmp_path: Path) -> Callable[..., DigitInquiry]:
     document = TestDocument("u", "en", None, "content", Gold())
 
     def make(kind: type) -> DigitInquiry:
-        judgement = (
-            Rating(document, None, "clarity", "s") if kind is Rating else Preference(document, None, "a", "b")
-        )
+        judgement = Rating(document, None, "clarity", "s") if kind is Rating else Preference(document, None, "a", "b")
         sampling = Sampling(1.0, 0)
         question = make_question(judgement.data(99), prompt_version="1", identity={}, sampling=sampling)
         return DigitInquiry(question, judgement, 0, sampling, AnswerCache(tmp_path, "making"), 3)

@@ -79,17 +79,18 @@ def test_what_was_judged_is_kept_and_a_second_report_pays_nothing_and_is_the_sam
 def test_an_endpoint_that_goes_away_halfway_is_asked_later_for_what_is_left(
     judge: RunJudge, judge_endpoint: JudgeEndpoint
 ) -> None:
-    whole = judge(openai={"model": "another"})
+    fewer = {"pairwise": False, "dimensions": ["faithfulness"]}
+    whole = judge(openai={"model": "another"}, **fewer)
     num_requests = len(judge_endpoint.bodies)
     judge_endpoint.bodies.clear()
     judge_endpoint.goes_away_after = num_requests // 2
     one_by_one = {"requests": {"max_in_flight": 1, "max_retries": 0}}
-    broken = judge(openai=one_by_one)
+    broken = judge(openai=one_by_one, **fewer)
     assert "going down" in broken.section["not_run"]
     assert broken.metrics["judge_replies"] == num_requests // 2
     judge_endpoint.goes_away_after = None
     judge_endpoint.bodies.clear()
-    resumed = judge(openai=one_by_one)
+    resumed = judge(openai=one_by_one, **fewer)
     assert len(judge_endpoint.bodies) == num_requests - num_requests // 2
     assert resumed.section["scores"] == whole.section["scores"]
     assert resumed.metrics["judge_replies"] == num_requests
@@ -212,10 +213,10 @@ def test_without_a_judge_or_gold_summaries_there_is_a_reason_and_no_number(
     assert judge_endpoint.bodies == []
 
 
-def test_one_origin_of_gold_is_judged_half_of_it_per_language(few_documents: list[TestDocument]) -> None:
+def test_one_origin_of_gold_is_judged_half_of_it_per_language(gold_documents: list[TestDocument]) -> None:
     human = [
         replace(document, gold=replace(document.gold, origin="human")) if number < 3 else document
-        for number, document in enumerate(few_documents)
+        for number, document in enumerate(gold_documents)
     ]
     chosen = choose_judged(human, 6)
     assert [human[index].language for index in chosen] == ["en"] * 3 + ["ko"] * 3
