@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.artifacts import canonical_json, content_hash
 from smartdevdigest_ops.digesting.prompt import encode_data, frame_data
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 _BATCHES_PER_WINDOW = 16
 _TINY_SEED = 0
-
-InquiryT = TypeVar("InquiryT", bound=Inquiry[Any])
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ class LocalTeacher(LocalModel):
         engine: Engine = kind(self.snapshot(), self.settings, self._machine.model)
         with tqdm(total=len(inquiries), desc="teacher", unit="document") as bar:
             while asked := [inquiry for inquiry in inquiries if inquiry.is_open]:
-                for batch in batches_of_like_length(asked, self.settings.answers.batch_size):
+                for batch in _batches_of_like_length(asked, self.settings.answers.batch_size):
                     prompts = [self._ask(engine, inquiry) for inquiry in batch]
                     for inquiry, prompt, (text, num_tokens) in zip(batch, prompts, engine.answer(prompts), strict=True):
                         inquiry.take(Reply(text, Usage(len(prompt.token_ids), 0, num_tokens)))
@@ -178,8 +176,7 @@ def _fit(tokenizer: "PreTrainedTokenizerBase", inquiry: Inquiry[Any], room: int)
     return fitting
 
 
-def batches_of_like_length(inquiries: Sequence[InquiryT], size: int) -> list[list[InquiryT]]:
-    """The inquiries in batches of `size`, those of like length together, in windows of some batches."""
+def _batches_of_like_length(inquiries: Sequence[LabelInquiry], size: int) -> list[list[LabelInquiry]]:
     batches = []
     for start in range(0, len(inquiries), window := size * _BATCHES_PER_WINDOW):
         by_length = sorted(inquiries[start : start + window], key=lambda inquiry: len(inquiry.question.data.encode()))

@@ -27,7 +27,9 @@ class EndpointJudgeSettings(EndpointSettings):
 class LocalJudgeSettings(LocalModelSettings):
     """A judge of this machine: one forward pass a question, the digits' probabilities are read."""
 
-    batch_size: int = Field(4, gt=0, description="Questions that share a forward pass. Changes no answer.")
+    batch_size: int = Field(
+        8, gt=0, description="Questions about one document that share a forward pass. Changes no answer."
+    )
 
 
 class JudgeSettings(Section):

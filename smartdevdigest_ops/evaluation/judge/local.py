@@ -1,6 +1,11 @@
-"""A judge of this machine: the probabilities of the digits behind the question, in one forward pass, nothing drawn."""
+"""A judge of this machine: the probabilities of the digits behind the question, in one forward pass, nothing drawn.
 
-from collections.abc import Sequence
+Questions about one document under one instruction are computed together: what their prompts begin with, which is the
+instruction and the document, is read once for the batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.evaluation.judge.judgement import DigitInquiry
@@ -8,7 +13,7 @@ from smartdevdigest_ops.labeling.cache import Usage
 from smartdevdigest_ops.labeling.engines import load_model, longest_prompt
 from smartdevdigest_ops.labeling.errors import LabelingError
 from smartdevdigest_ops.labeling.inquiry import Reply, TokenChoice
-from smartdevdigest_ops.labeling.local import LocalModel, Machine, batches_of_like_length
+from smartdevdigest_ops.labeling.local import LocalModel, Machine
 from smartdevdigest_ops.settings import LocalJudgeSettings
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ class LocalJudge(LocalModel):
         max_length = longest_prompt(self._settings.max_length, model.config)
         spellings = {digit: self._tokens_of(tokenizer, digit) for digit in range(1, 6)}
         with tqdm(total=len(asked), desc="judge", unit="question") as bar:
-            for batch in batches_of_like_length(asked, self._settings.batch_size):
+            for batch in _batches(asked, self._settings.batch_size):
                 prompts = [self.prompt(tokenizer, inquiry, max_length=max_length, answer_tokens=1) for inquiry in batch]
                 logprobs_RV = _logprobs(model, prompts)
                 if not bool(logprobs_RV.isfinite().any(-1).all()):
@@ -70,14 +75,35 @@ class LocalJudge(LocalModel):
         return found
 
 
-def _logprobs(model: "PreTrainedModel", prompts: Sequence[Sequence[int]]) -> "torch.Tensor":
+def _batches(inquiries: Sequence[DigitInquiry], size: int) -> Iterator[list[DigitInquiry]]:
+    """Batches whose questions are of one document and one instruction."""
+
+    def shared(inquiry: DigitInquiry) -> tuple[str, str]:
+        return inquiry.judgement.document.url, inquiry.judgement.version
+
+    for _, group in groupby(sorted(inquiries, key=shared), key=shared):
+        alike = list(group)
+        yield from (alike[start : start + size] for start in range(0, len(alike), size))
+
+
+def _logprobs(model: "PreTrainedModel", prompts: Sequence[list[int]]) -> "torch.Tensor":
     """(R, V) float32: logarithms of each token's probability behind each prompt."""
     import torch
 
     from smartdevdigest_ops.digesting.packed import forward_packed  # noqa: PLC0415 - where a model is loaded only
     from smartdevdigest_ops.digesting.row_cache import RowCache  # noqa: PLC0415
 
+    # Something is left of every prompt: equal ones, too, need a last token to read from.
+    places = zip(*(prompt[:-1] for prompt in prompts), strict=False)
+    shared = [tokens[0] for tokens in takewhile(lambda tokens: len(set(tokens)) == 1, places)]
     cache = RowCache(len(prompts), max(map(len, prompts)))
     with torch.inference_mode():
-        logits_RV = forward_packed(model, cache, prompts, [0] * len(prompts))
+        if shared:
+            first = RowCache(1, len(shared))
+            forward_packed(model, first, [shared], [0])
+            content = first.read(0, len(shared))
+            for row in range(len(prompts)):
+                cache.write(row, content)
+        rests = [prompt[len(shared) :] for prompt in prompts]
+        logits_RV = forward_packed(model, cache, rests, [len(shared)] * len(prompts))
         return logits_RV.float().log_softmax(-1)

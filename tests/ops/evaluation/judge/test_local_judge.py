@@ -41,7 +41,8 @@ def settings(instruct_model: Path) -> Callable[..., JudgeSettings]:
 
 def _judgements(documents: list[TestDocument]) -> list[Judgement]:
     ratings = [Rating(d, d.gold.summary, "clarity", (d.gold.summary or "")[: 40 * n]) for n, d in enumerate(documents)]
-    return [*ratings, Preference(documents[0], None, "one", "another")]
+    same = [Rating(documents[0], None, "clarity", summary) for summary in ("Short.", "A little longer, it is.")]
+    return [*ratings, *same, Preference(documents[0], None, "one", "another")]
 
 
 def test_values_are_the_expected_digits_behind_the_prompt_in_whatever_batch(
@@ -52,10 +53,10 @@ def test_values_are_the_expected_digits_behind_the_prompt_in_whatever_batch(
 
     judgements = _judgements(few_documents[:3])
     with AnswerCache(tmp_path / "cache", "making") as cache:
-        judge = Judge(settings(batch_size=3), Machine(tmp_path / "models", MODEL), cache)
+        judge = Judge(settings(batch_size=2), Machine(tmp_path / "models", MODEL), cache)
         judge.ask(judgements)
         values = [judge.value(judgement) for judgement in judgements]
-        assert judge.readings() == {"by_probabilities": 4, "by_digits": 0, "unanswered": 0}
+        assert judge.readings() == {"by_probabilities": 6, "by_digits": 0, "unanswered": 0}
     tokenizer = AutoTokenizer.from_pretrained(instruct_model)
     model = AutoModelForCausalLM.from_pretrained(instruct_model, dtype=torch.float32)
     for judgement, value in zip(judgements, values, strict=True):
