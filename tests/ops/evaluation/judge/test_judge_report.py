@@ -46,7 +46,7 @@ def test_a_reliable_judge_has_its_accuracy_and_its_figures_on_the_page_and_a_sen
     section = _section(render_report(found))
     known = found["judge"]["known_answers"]
     assert "The judge judge-model is reliable: it was right in" in section
-    for title in ("Gold against gold of another document", "Gold against gold with altered numbers", "Total"):
+    for title in ("Gold against gold of another document", "Gold against gold with altered numbers", "All tests"):
         assert title in section
     assert f"{known['total']['mean']:.3f} [{known['total']['low']:.3f}, {known['total']['high']:.3f}]" in section
     assert f"{found['judge']['scores']['ko']['candidate']['coverage']['mean']:.3f} [" in section
