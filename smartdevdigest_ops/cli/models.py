@@ -92,6 +92,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.out,
         settings,
         against=options.against and _model_dir(options.against, settings),
+        log=lambda line: print(line, file=sys.stderr),
     )
     for what, number in report["coverage"].items():
         print(f"{number} {what}", file=sys.stderr)

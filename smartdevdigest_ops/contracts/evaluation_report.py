@@ -114,6 +114,56 @@ class Leak(_Part):
     train_url: str
 
 
+class JudgeNotRun(_Part):
+    """Nothing was judged."""
+
+    not_run: str = Field(description="Why.")
+
+
+class KnownAnswersOfKind(_Part):
+    """Accuracy on pairs whose worse summary was spoilt in one way."""
+
+    total: Interval
+    tests: dict[str, Interval] = Field(description="By dimension, and of the preference.")
+    num_pairs: int
+
+
+class KnownAnswers(_Part):
+    """How often the judge was right about pairs with a known answer."""
+
+    total: Interval
+    languages: dict[Language, Interval]
+    kinds: dict[str, KnownAnswersOfKind]
+    position_bias: Interval = Field(description="Share of pairs whose verdict followed the place, not the summary.")
+
+
+class Wins(_Part):
+    """The candidate beside another system, both orders asked."""
+
+    win_rate: Interval = Field(description="A tie, where the two orders do not agree, counts half.")
+    wins: int
+    ties: int
+    losses: int
+
+
+class Judged(_Part):
+    """What a model said of the summaries, and how far it can be believed."""
+
+    name: str
+    teacher: str = Field(description="openai: behind an endpoint; local: on this machine.")
+    origin: str
+    reliable: bool = Field(description="Whether its accuracy on known answers reaches min_accuracy.")
+    known_answers: KnownAnswers
+    scores: dict[Language, dict[System, dict[str, Interval]]] = Field(description="By dimension, 1-5.")
+    wins: dict[Language, dict[System, Wins]]
+    dimensions: list[str]
+    min_accuracy: float
+    repeats: int
+    num_documents: dict[Language, int]
+    readings: dict[str, int] = Field(description="Questions, by how their value was read.")
+    usage: dict[str, Any] = Field(description="Replies, tokens and cost of all answers that are used here.")
+
+
 class EvaluationReport(Tables):
     """What systems answered, against gold."""
 
@@ -136,6 +186,7 @@ class EvaluationReport(Tables):
     verdict: str = Field(description="What a reader should take away, a sentence a line.")
     worst_digests: list[WorstDigest]
     bootstrap: BootstrapSettings
+    judge: JudgeNotRun | Judged
     bits_per_byte: dict[str, dict[Language, Interval]] = Field(description="By model on the way to the candidate.")
     training_curves: dict[str, list[CurvePoint]] = Field(description="By asset.")
     coverage: dict[str, int] = Field(description="What was left out, by reason.")

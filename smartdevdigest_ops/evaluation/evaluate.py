@@ -1,41 +1,21 @@
 """The report of what systems answered, and its files report.json, report.html and digests.jsonl.
 
-report.json (contracts/schemas/evaluation_report.schema.json):
-
-    languages               {language: {system: {metric: {"mean", "low", "high", "n"}}}}; all null where undefined
-    comparisons             {language: {other system: {metric: candidate minus other, same shape, and "p", "p_holm"}}},
-                            paired; p_holm is corrected for the metrics of one language and other system
-    origin                  who said the gold of the tables above: teacher or human
-    other_origins           {origin: {languages, comparisons, num_documents}} of documents with gold of another origin
-    valid_json_rate         {system: {"mean", "low", "high", "n"}} over all languages, of the systems that generate
-    generation              {system: counts: refused by reason, cut off, corrected, tokens}
-    difficulty_confusion    {language: 5x5 documents by gold level (rows) and the candidate's level (columns)}
-    difficulty_calibration  {language: [{level answered, mean answered, gold with its interval}]}, the candidate's
-    difficulty_factors      {language: {system: {factor: {metric: interval}}}}, before calibration
-    quantization            {language: {difficulty_shift, difficulty_distance, same_summary: interval}}, the candidate
-                            beside itself before quantization (in `comparisons`: unquantized)
-    num_documents           {language: n}
-    num_clusters            {language: what is drawn as one in resamples: documents, or clusters of near-duplicates}
-    systems, metrics        {name: title}
-    small_sample_warnings   [sentence]
-    verdict                 what a reader should take away, in sentences
-    worst_digests           [{document, gold, digest, scores}], the candidate's worst per language
-    bootstrap               {"samples", "confidence", "seed"}
-
-and `Surroundings`, which the caller knows.
+report.json is described by `contracts.evaluation_report` (contracts/schemas/evaluation_report.schema.json). What a caller
+adds to what can be told from answers is `Surroundings`.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from smartdevdigest_ops.contracts.evaluation_report import EvaluationReport
 from smartdevdigest_ops.evaluation.difficulty import calibration_table, confusion_table, factor_table
 from smartdevdigest_ops.evaluation.generation import generation_counts
-from smartdevdigest_ops.evaluation.gold import TestDocument
+from smartdevdigest_ops.evaluation.gold import TestDocument, origins
 from smartdevdigest_ops.evaluation.intervals import SMALL_SAMPLE, Bootstrap
+from smartdevdigest_ops.evaluation.judge.judging import NOT_CONFIGURED
 from smartdevdigest_ops.evaluation.metrics import COMPARED, METRIC_TITLES
 from smartdevdigest_ops.evaluation.quantization_delta import quantization_delta
 from smartdevdigest_ops.evaluation.report import render_report
@@ -64,6 +44,8 @@ class Surroundings:
     baselines_fitted_on: str = "nothing"
     leakage: Mapping[str, Sequence[Mapping[str, str]]] | None = None
     """{kind of leak: [{test URL, train URL}]}; None where no training data was at hand."""
+    judge: Mapping[str, Any] = field(default_factory=lambda: dict(NOT_CONFIGURED))
+    """What a judge says (`judge.judging.Judged.section`), or {"not_run": why}."""
 
 
 def evaluate(
@@ -77,9 +59,8 @@ def evaluate(
 
     The main tables are of the origin of gold that most documents have.
     """
-    counts = Counter(document.gold.origin for document in documents)
-    origins = sorted(counts, key=lambda origin: (-counts[origin], origin))
-    main, main_answers = _where(documents, answers, lambda document: document.gold.origin == origins[0])
+    main_origin, *other_origins = origins(documents)
+    main, main_answers = _where(documents, answers, lambda document: document.gold.origin == main_origin)
     languages = {
         language: _where(main, main_answers, lambda document, language=language: document.language == language)
         for language in sorted({document.language for document in main})
@@ -88,10 +69,10 @@ def evaluate(
     candidate = {language: (of, given[CANDIDATE]) for language, (of, given) in languages.items()}
     report: Report = {
         **tables,
-        "origin": origins[0],
+        "origin": main_origin,
         "other_origins": {
             origin: _tables(*_where(documents, answers, lambda d, origin=origin: d.gold.origin == origin), bootstrap)
-            for origin in origins[1:]
+            for origin in other_origins
         },
         "valid_json_rate": {
             system: bootstrap.mean(
@@ -181,6 +162,7 @@ def _comparison(candidate: Mapping[str, Metric], other: Mapping[str, Metric], bo
 
 def write_report(out: Path, report: Report, answers: Mapping[str, Sequence[Answer]]) -> None:
     """Write report.json, report.html and digests.jsonl: equal reports give equal bytes."""
+    EvaluationReport.model_validate(report)  # before anything is there for others to read
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
     (out / "report.json").write_text(text + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Any model judged on any documents and gold files of the contract."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from smartdevdigest_ops.evaluation.gold import (
     read_gold_summaries,
 )
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
+from smartdevdigest_ops.evaluation.judge.judging import judge_answers
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, OTHER, Answer, baseline_answers, generated_answers
 from smartdevdigest_ops.settings import Settings
@@ -36,13 +37,15 @@ def evaluate_files(
     settings: Settings,
     *,
     against: Path | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Evaluate a model on documents and gold from files, beside the baselines; writes the report's files into `out`.
 
     `documents` is any file in the crawl contract. Documents without gold are left out and counted, and so is gold
     without a document. `against` is another model, asked in its own way, that it is compared with. Baselines of
     difficulty are fitted on the store's labels where there are some, and the store's train split is searched for the
-    documents; Lead-3's keywords are weighed on the documents of the file.
+    documents; Lead-3's keywords are weighed on the documents of the file. The judge is that of the settings, and `log`
+    takes its lines.
 
     Raises:
         EvaluationError: no gold file, no usable document, or no gold that names one of them.
@@ -77,15 +80,28 @@ def evaluate_files(
     weights = settings.digesting.factor_weights.model_dump()
     pairs = [row for row in training.pairs if row["url"] not in urls]
     answers |= baseline_answers(fit_baselines([asdict(document) for document in found], pairs, weights), chosen)
+    bootstrap = Bootstrap(settings.evaluation.bootstrap_samples, settings.evaluation.confidence, settings.seed)
+    judged = judge_answers(
+        chosen,
+        answers,
+        settings=settings.evaluation.judge,
+        model=settings.model,
+        seed=settings.seed,
+        bootstrap=bootstrap,
+        store_dir=settings.store_dir,
+        making="-".join(sorted(journal.stem for journal in journals.values())),
+        log=log,
+    )
     report = evaluate(
         chosen,
         answers,
-        bootstrap=Bootstrap(settings.evaluation.bootstrap_samples, settings.evaluation.confidence, settings.seed),
+        bootstrap=bootstrap,
         surroundings=Surroundings(
             coverage=coverage,
             systems_not_run={} if against else {OTHER: "no other model was given"},
             baselines_fitted_on=f"the documents of the file; difficulty on {training.name}",
             leakage=audit_leakage(chosen, training.rows) if training.rows else None,
+            judge=judged.section,
         ),
     )
     write_report(out, report, answers)

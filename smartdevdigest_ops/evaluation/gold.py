@@ -15,6 +15,7 @@ the middle of its third (1.67, 3, 4.33). Which one a file uses is decided by the
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +66,12 @@ class TestDocument:
     def sampling_unit(self) -> str:
         """What is drawn as one in resamples."""
         return self.cluster or self.url
+
+
+def origins(documents: Sequence[TestDocument]) -> list[Origin]:
+    """Who said the gold of the documents, the origin of most of them first."""
+    counts = Counter(document.gold.origin for document in documents)
+    return sorted(counts, key=lambda origin: (-counts[origin], origin))
 
 
 def gold_of_label(label: Label, factor_weights: Mapping[str, float] | None = None) -> Gold:

@@ -8,6 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from smartdevdigest_ops.evaluation.judge.judging import describe_accuracy
+from smartdevdigest_ops.evaluation.judge.known_answers import KINDS
+from smartdevdigest_ops.evaluation.judge.markdown import UNRELIABLE
 from smartdevdigest_ops.evaluation.leakage import LEAKS
 from smartdevdigest_ops.evaluation.metrics import FACTOR_METRICS, LOWER_IS_BETTER, METRICS
 from smartdevdigest_ops.evaluation.plots import plot_bits_per_byte, plot_metrics, plot_training_curve
@@ -37,6 +40,7 @@ def render_report(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["interval"] = format_interval
+    environment.filters["accuracy"] = describe_accuracy
     page = environment.get_template("report.html.jinja").render(
         report=report,
         tables=[_table(report, language) for language in report["languages"]],
@@ -58,6 +62,8 @@ def render_report(report: Mapping[str, Any]) -> str:
         factor_metrics=FACTOR_METRICS,
         leak_titles=LEAKS,
         system_names=SYSTEM_NAMES,
+        known_kinds=KINDS,
+        unreliable="" if report["judge"].get("reliable") else f" {UNRELIABLE}",
         percent=100 * report["bootstrap"]["confidence"],
     )
     return page + "\n"

@@ -1,16 +1,10 @@
 """The stage `evaluation_report`: the candidate measured on the test split, beside other models and baselines."""
 
-import gc
-import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.corpus.read import read_split
-from smartdevdigest_ops.digesting.model import load_digester
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
-from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.evaluation.baselines import fit_baselines
 from smartdevdigest_ops.evaluation.checks import (
     CHECKS,
@@ -20,36 +14,21 @@ from smartdevdigest_ops.evaluation.checks import (
     check_no_test_document_in_train,
     check_outputs_are_valid,
 )
-from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
-from smartdevdigest_ops.evaluation.evaluate import Report, Surroundings, evaluate, write_report
-from smartdevdigest_ops.evaluation.gold import TestDocument, choose_documents
+from smartdevdigest_ops.evaluation.evaluate import Surroundings, evaluate, write_report
+from smartdevdigest_ops.evaluation.gold import choose_documents
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
+from smartdevdigest_ops.evaluation.judge.judge import judge_files
+from smartdevdigest_ops.evaluation.judge.judging import judge_answers
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
+from smartdevdigest_ops.evaluation.models import bits_per_byte_of_models, model_answers, previous_release_file
 from smartdevdigest_ops.evaluation.overlap import korean_self_check
-from smartdevdigest_ops.evaluation.plots import plot_metrics
-from smartdevdigest_ops.evaluation.report import CURVE_TITLES, LANGUAGE_TITLES, STAGE_TITLES
-from smartdevdigest_ops.evaluation.systems import (
-    CANDIDATE,
-    M1,
-    RELEASE,
-    UNQUANTIZED,
-    UNTUNED_BASE,
-    Answer,
-    baseline_answers,
-    generated_answers,
-    with_settings_of,
-)
+from smartdevdigest_ops.evaluation.report import CURVE_TITLES
+from smartdevdigest_ops.evaluation.summary import summary_markdown, summary_metrics
+from smartdevdigest_ops.evaluation.systems import baseline_answers
 from smartdevdigest_ops.evaluation.training_curves import read_curve
-from smartdevdigest_ops.evaluation.verdict import format_interval
-from smartdevdigest_ops.models.devices import choose_device
-from smartdevdigest_ops.quantization.merge import merge_adapter
-from smartdevdigest_ops.release import RELEASE_FILE, read_release, release_before
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage import Stage, StageContext, StageReport
-from smartdevdigest_ops.stage.demand import making_behind
 from smartdevdigest_ops.training.trainer.run import CURVE_FILE
-
-_REPORTED_METRICS = ("rougeL", "chrf_plus_plus", "keyword_f1", "difficulty_mae", "difficulty_qwk")
 
 
 def make(context: StageContext) -> StageReport:
@@ -62,20 +41,33 @@ def make(context: StageContext) -> StageReport:
     documents = choose_documents(read_split(pairs, "test"), settings.evaluation.max_documents, weights, clusters)
     train_pairs, train_rows = read_split(pairs, "train"), read_split(corpus, "train")
     context.log(f"evaluating on {len(documents)} test documents")
-    answers, not_run = _answers(context, documents, train_rows, train_pairs)
+    answers, not_run = model_answers(context, documents)
+    answers |= baseline_answers(fit_baselines(train_rows, train_pairs, weights), documents)
     bootstrap = Bootstrap(settings.evaluation.bootstrap_samples, settings.evaluation.confidence, settings.seed)
+    judged = judge_answers(
+        documents,
+        answers,
+        settings=settings.evaluation.judge,
+        model=settings.model,
+        seed=settings.seed,
+        bootstrap=bootstrap,
+        store_dir=context.store.root,
+        making=context.scratch.name,
+        log=context.log,
+    )
     surroundings = Surroundings(
-        bits_per_byte=_bits_per_byte(context, test_rows, bootstrap),
+        bits_per_byte=bits_per_byte_of_models(context, test_rows, bootstrap),
         training_curves={stage: read_curve(context.input(stage).path / CURVE_FILE) for stage in CURVE_TITLES},
         systems_not_run=not_run,
         baselines_fitted_on="the train split",
         leakage=audit_leakage(documents, [*train_rows, *train_pairs]),
+        judge=judged.section,
     )
     report = evaluate(documents, answers, bootstrap=bootstrap, surroundings=surroundings)
     write_report(context.out, report, answers)
     context.log(report["verdict"])
     return StageReport(
-        metrics=_metrics(report),
+        metrics=summary_metrics(report) | dict(judged.metrics),
         checks=(
             check_outputs_are_valid(report),
             check_every_metric_has_an_interval(report),
@@ -83,176 +75,21 @@ def make(context: StageContext) -> StageReport:
             check_candidate_beats_lead3(report),
             check_no_test_document_in_train(report),
         ),
-        notes={"markdown": _markdown(report, context), "report_html": "report.html"},
+        notes={"markdown": summary_markdown(report, context), "report_html": "report.html"},
     )
 
 
-def _answers(
-    context: StageContext,
-    documents: Sequence[TestDocument],
-    train_rows: Sequence[Mapping[str, Any]],
-    train_pairs: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, list[Answer]], dict[str, str]]:
-    """System -> its answers, and why a system has none."""
-    settings, candidate = context.settings.evaluation, context.input("quantized_model").path
-    answers = {CANDIDATE: _generate(context, CANDIDATE, candidate, documents)}
-    not_run: dict[str, str] = {}
-    unquantized = _unquantized_model(context)
-    if isinstance(unquantized, Path):
-        model_dir = with_settings_of(candidate, unquantized, context.scratch / UNQUANTIZED, calibrated=True)
-        answers[UNQUANTIZED] = _generate(context, UNQUANTIZED, model_dir, documents)
-    else:
-        not_run[UNQUANTIZED] = unquantized
-    try:
-        released = _released_model(context)
-        if isinstance(released, Path):
-            answers[RELEASE] = _generate(context, RELEASE, released, documents)
-        else:
-            not_run[RELEASE] = released
-    except UserError as error:
-        context.log(f"the previous release is left out: {error}")
-        not_run[RELEASE] = "it is damaged, or was made for another version of the prompt; the log says which"
-    for system, asset, wanted in (
-        (M1, "m1_checkpoint", settings.m1_without_m2),
-        (UNTUNED_BASE, "base_model", settings.untuned_base),
-    ):
-        if not wanted:
-            not_run[system] = "switched off in the settings"
-            continue
-        model_dir = with_settings_of(candidate, context.input(asset).path, context.scratch / system)
-        answers[system] = _generate(context, system, model_dir, documents)
-    weights = context.settings.digesting.factor_weights.model_dump()
-    return answers | baseline_answers(fit_baselines(train_rows, train_pairs, weights), documents), not_run
-
-
-def _unquantized_model(context: StageContext) -> Path | str:
-    """Directory of M1 with the adapter merged, which quantized_model was made from, or why there is none."""
-    settings = context.settings
-    if not settings.model.use_gptq:
-        return "the candidate is not quantized"
-    if not settings.evaluation.unquantized:
-        return "switched off in the settings"
-    merged, done = context.scratch / "merged", context.scratch / "merged.done"
-    if not done.is_file():  # an interrupted try may have left a part
-        shutil.rmtree(merged, ignore_errors=True)
-        m1, adapter = context.input("m1_checkpoint").path, context.input("m2_adapter").path
-        merge_adapter(m1, adapter, merged, device=choose_device(settings.model.device))
-        done.touch()
-    return merged
-
-
-def _released_model(context: StageContext) -> Path | str:
-    """Directory of the newest released model that is not the candidate, or why there is none."""
-    if not context.settings.evaluation.previous_release:
-        return "switched off in the settings"
-    release = release_before(context.store, context.input("quantized_model").version)
-    if release is None:
-        return "no other model was released before"
-    model = context.store.open("quantized_model", read_release(release)["quantized_model"])
-    model.refuse_damage()
-    return model.path
-
-
-def _release_file(settings: Settings, store: ArtifactStore, _: str | None) -> list[Path]:
-    """What names the released model that the candidate is compared with.
-
-    The release is made from this report, so it cannot be an input. It is looked up as a file from outside, whose
-    content decides whether the report is up to date. That file is the newest release of *another* model: when the
-    candidate is released itself, it stays the same file, and the report is not made again for its own success.
-    """
-    candidate = store.current_making("quantized_model")
-    if candidate is None or not settings.evaluation.previous_release:
-        return []
-    release = release_before(store, candidate.version)
-    return [release.path / RELEASE_FILE] if release else []
-
-
-def _generate(context: StageContext, system: str, model_dir: Path, documents: Sequence[TestDocument]) -> list[Answer]:
-    model = context.settings.model
-    digester = load_digester(model_dir, device=model.device, precision=model.precision, threads=model.threads)
-    journal = context.scratch / f"digests-{system}.jsonl"
-    answers = generated_answers(system, digester, documents, journal=journal)
-    del digester
-    gc.collect()  # the next system's model would double the peak
-    return answers
-
-
-def _bits_per_byte(
-    context: StageContext, test_rows: Sequence[Mapping[str, Any]], bootstrap: Bootstrap
-) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    texts = choose_texts(test_rows, context.settings.evaluation.bits_per_byte_documents)
-    unquantized = _unquantized_model(context)
-    models = {stage: context.input(stage).path for stage in ("base_model", "m1_checkpoint", "quantized_model")}
-    if isinstance(unquantized, Path):
-        models = models | {UNQUANTIZED: unquantized}
-    table = {}
-    for stage in [stage for stage in STAGE_TITLES if stage in models] if texts else ():
-        bits = document_bits(
-            models[stage],
-            [text for _, text in texts],
-            model_settings=context.settings.model,
-            name=stage,
-            journal=context.scratch / f"bits-{stage}.json",
-        )
-        table[stage] = bits_per_byte_by_language(texts, bits, bootstrap)
-    return table
-
-
-def _metrics(report: Report) -> dict[str, float]:
-    figures = {
-        f"{name}_{language}": by_system[CANDIDATE][name]["mean"]
-        for language, by_system in report["languages"].items()
-        for name in _REPORTED_METRICS
-    }
-    figures |= {
-        f"bits_per_byte_{language}_{stage}": entry["mean"]
-        for stage, by_language in report["bits_per_byte"].items()
-        for language, entry in by_language.items()
-    }
-    figures["valid_json_rate"] = report["valid_json_rate"][CANDIDATE]["mean"]
-    figures["num_documents"] = sum(report["num_documents"].values())
-    return {name: value for name, value in figures.items() if value is not None}  # undefined is no number
-
-
-def _markdown(report: Report, context: StageContext) -> str:
-    """Verdict, main plots, headline figures and what making the models took.
-
-    Times differ between two runs of the same thing, so they stand here, in the record, and not in the report.
-    """
-    lines = [report["verdict"], "", "| | " + " | ".join(_REPORTED_METRICS) + " |", "|---" * 6 + "|"]
-    for language, by_system in report["languages"].items():
-        for system, by_name in by_system.items():
-            cells = [format_interval(by_name[name]) if name in by_name else "-" for name in _REPORTED_METRICS]
-            lines.append(f"| {language}, {report['systems'][system]} | {' | '.join(cells)} |")
-    for language, by_system in report["languages"].items():
-        title = LANGUAGE_TITLES.get(language, language)
-        plot = plot_metrics(title, by_system, report["systems"])
-        lines += ["", f"![{title}: metrics with intervals](data:image/png;base64,{plot})"]
-    return "\n".join([*lines, "", *_cost_lines(context)])
-
-
-def _cost_lines(context: StageContext) -> list[str]:
-    lines = ["| asset | seconds | peak memory, MiB | peak GPU memory, MiB | energy, kJ |", "|---|---:|---:|---:|---:|"]
-    for asset in ("base_model", "m1_checkpoint", "m2_adapter", "quantized_model"):
-        making = making_behind(context.store, asset, context.input(asset).version)
-        if making is not None and making.resources:
-            used = making.resources
-            gpu, energy = used["peak_gpu_bytes"], used.get("energy_joules")
-            lines.append(
-                f"| {asset} | {used['wall_seconds']:.0f} | {used['peak_rss_bytes'] / 2**20:.0f} | "
-                f"{'-' if gpu is None else f'{gpu / 2**20:.0f}'} | "
-                f"{'not readable' if energy is None else f'{energy / 1000:.1f}'} |"
-            )
-    return lines
+def _outside_files(settings: Settings, store: ArtifactStore, _: str | None) -> list[Path]:
+    return [*previous_release_file(settings, store), *judge_files(settings)]
 
 
 STAGE = Stage(
     name="evaluation_report",
     make=make,
-    code_version=f"4.{PROMPT_VERSION}",
+    code_version=f"5.{PROMPT_VERSION}",
     inputs=("base_model", "m1_checkpoint", "m2_adapter", "quantized_model", "labeled_pairs", "corpus_snapshot"),
     settings=("evaluation", "digesting.factor_weights", "model.max_length", "model.use_gptq", "seed"),
     checks=CHECKS,
-    outside_files=_release_file,
+    outside_files=_outside_files,
     own_process=True,
 )

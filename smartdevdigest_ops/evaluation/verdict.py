@@ -35,10 +35,23 @@ def write_verdict(report: Mapping[str, Any]) -> str:
         for language, comparisons in report["comparisons"].items():
             if clauses := _clauses(comparisons.get(other, {})):
                 sentences.append(f"Against {title}, {language}: {'; '.join(clauses)}.")
+    if report["judge"].get("reliable"):
+        sentences += _judged(report["judge"])
     if report["small_sample_warnings"]:
         few = [warning.split(":")[0] for warning in report["small_sample_warnings"]]
         sentences.append(f"Too few documents for sharp intervals: {', '.join(few)}.")
     return "\n".join(sentences)
+
+
+def _judged(judge: Mapping[str, Any]) -> list[str]:
+    """How often a reliable judge prefers the candidate; one that is not reliable has no say here."""
+    return [
+        f"Judged by {judge['name']}, {language}: preferred to {_OTHERS[other]} in "
+        f"{format_interval(wins['win_rate'])} of {wins['win_rate']['n']} documents."
+        for other in _OTHERS
+        for language, by_other in judge["wins"].items()
+        if (wins := by_other.get(other)) is not None
+    ]
 
 
 def _clauses(differences: Mapping[str, Any]) -> list[str]:

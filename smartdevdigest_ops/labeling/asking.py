@@ -10,9 +10,11 @@ from smartdevdigest_ops.artifacts import canonical_json, write_atomically
 from smartdevdigest_ops.labeling.agreement import is_asked_twice
 from smartdevdigest_ops.labeling.cache import AnswerCache, Usage
 from smartdevdigest_ops.labeling.errors import LabelingError
-from smartdevdigest_ops.labeling.inquiry import Inquiry, Sampling, make_question
+from smartdevdigest_ops.labeling.inquiry import Sampling, make_question
+from smartdevdigest_ops.labeling.label_inquiry import LabelInquiry
 from smartdevdigest_ops.labeling.local import LocalTeacher, Machine
 from smartdevdigest_ops.labeling.openai import OpenAITeacher
+from smartdevdigest_ops.labeling.prompt import PROMPT_VERSION, document_data
 from smartdevdigest_ops.labeling.quote import Quote, cost_of_all, refuse_above
 from smartdevdigest_ops.settings import (
     LabelingSettings,
@@ -48,10 +50,10 @@ class Teacher(Protocol):
     def sampling(self) -> Sampling:
         """How its answers are drawn."""
 
-    def quote(self, inquiries: Sequence[Inquiry]) -> tuple[Usage, float | None, float | None]:
+    def quote(self, inquiries: Sequence[LabelInquiry]) -> tuple[Usage, float | None, float | None]:
         """Tokens, cost and minutes of asking the open inquiries once each."""
 
-    def ask(self, inquiries: Sequence[Inquiry]) -> None:
+    def ask(self, inquiries: Sequence[LabelInquiry]) -> None:
         """Ask until every inquiry has an outcome."""
 
 
@@ -63,13 +65,13 @@ class _Errand:
     where: str
     """Path of its settings."""
     is_first: bool
-    first: list[Inquiry] = field(default_factory=list)
-    second: list[Inquiry] = field(default_factory=list)
+    first: list[LabelInquiry] = field(default_factory=list)
+    second: list[LabelInquiry] = field(default_factory=list)
     num_rows: int = 0
     num_cached: int = 0
 
     @property
-    def inquiries(self) -> list[Inquiry]:
+    def inquiries(self) -> list[LabelInquiry]:
         return [*self.first, *self.second]
 
     def quote(self) -> Quote:
@@ -117,13 +119,13 @@ class LabelRun:
         """
         self._settings = settings
         self._cache = cache
-        self.first: dict[str, Inquiry] = {}
+        self.first: dict[str, LabelInquiry] = {}
         """By document id; a document that is over the budget is not in it."""
-        self.second: dict[str, Inquiry] = {}
+        self.second: dict[str, LabelInquiry] = {}
         self._errands: list[_Errand] = []
         if settings.teacher != "recorded":
             path = f"labeling.{settings.teacher}"
-            teacher = _make_teacher(getattr(settings, settings.teacher), machine, cache)
+            teacher = _make_teacher(getattr(settings, settings.teacher), machine, cache, path)
             errand = _Errand(teacher, path, is_first=True)
             self._errands.append(errand)
             self._plan_first(errand, unlabeled, scratch)
@@ -153,8 +155,9 @@ class LabelRun:
             errand = self._errands[0]
             sampling = Sampling(settings.temperature, settings.seed)
         else:
-            teacher = _make_teacher(getattr(settings, settings.teacher), machine, self._cache)
-            errand = _Errand(teacher, f"labeling.agreement.{settings.teacher}", is_first=False)
+            path = f"labeling.agreement.{settings.teacher}"
+            teacher = _make_teacher(getattr(settings, settings.teacher), machine, self._cache, path)
+            errand = _Errand(teacher, path, is_first=False)
             self._errands.append(errand)
             sampling = teacher.sampling()
             rows += labeled
@@ -163,17 +166,23 @@ class LabelRun:
         self.second = {str(row["document_id"]): self._inquiry(errand.teacher, row, sampling) for row in chosen}
         errand.second = list(self.second.values())
 
-    def _inquiry(self, teacher: Teacher, row: Row, sampling: Sampling | None = None) -> Inquiry:
+    def _inquiry(self, teacher: Teacher, row: Row, sampling: Sampling | None = None) -> LabelInquiry:
         sampling = sampling or teacher.sampling()
-        question = make_question(
-            row,
+        data = document_data(
+            title=row["title"],
+            content=row["content"],
+            language=row["language"],
             max_characters=teacher.settings.max_document_characters,
+        )
+        question = make_question(
+            data,
+            prompt_version=PROMPT_VERSION,
             identity=teacher.identity(),
             sampling=sampling,
             other_parameters=teacher.parameters(),
             refusal_round=teacher.settings.refusal_round,
         )
-        return Inquiry(question, row, sampling, self._cache, teacher.settings.max_answers)
+        return LabelInquiry(question, row, sampling, self._cache, teacher.settings.max_answers)
 
     def quotes(self) -> list[Quote]:
         """What will be asked of each teacher."""
@@ -230,10 +239,10 @@ class LabelRun:
         return found
 
 
-def _make_teacher(settings: Any, machine: Machine, cache: AnswerCache) -> Teacher:
+def _make_teacher(settings: Any, machine: Machine, cache: AnswerCache, where: str) -> Teacher:
     if isinstance(settings, LocalTeacherSettings):
-        return LocalTeacher(settings, machine)
-    return OpenAITeacher(settings, cache)
+        return LocalTeacher(settings, machine, where)
+    return OpenAITeacher(settings, cache, where)
 
 
 def _teacher_key(errand: _Errand) -> str:

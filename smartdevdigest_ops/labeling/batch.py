@@ -19,17 +19,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from smartdevdigest_ops.labeling.cache import AnswerCache, Question
+from pydantic import ValidationError
+
+from smartdevdigest_ops.labeling.cache import AnswerCache, Question, Usage
 from smartdevdigest_ops.labeling.endpoint import (
     ABOUT_THE_DOCUMENT,
     KEPT,
     Endpoint,
+    first_message,
     is_transient,
+    read_usage,
     retry_after_seconds,
 )
 from smartdevdigest_ops.labeling.errors import LabelingError
-from smartdevdigest_ops.labeling.inquiry import Inquiry
-from smartdevdigest_ops.labeling.quote import cost_of, cost_of_all, prompt_tokens, quote_endpoint
+from smartdevdigest_ops.labeling.inquiry import INVALID, Inquiry
+from smartdevdigest_ops.labeling.prompt import TeacherAnswer
+from smartdevdigest_ops.labeling.quote import cost_of, cost_of_all, estimate_tokens, prompt_tokens, quote_endpoint
 from smartdevdigest_ops.settings import OpenAITeacherSettings
 
 if TYPE_CHECKING:
@@ -66,15 +71,15 @@ def _open_batches(cache: AnswerCache, teacher: str) -> list[tuple[str, str | Non
 class BatchBuyer:
     """One run's way through its batches, and through those that earlier runs left open."""
 
-    def __init__(self, endpoint: Endpoint, cache: AnswerCache) -> None:
+    def __init__(self, endpoint: Endpoint, cache: AnswerCache, settings: OpenAITeacherSettings) -> None:
         self._endpoint = endpoint
         self._cache = cache
-        self._settings: OpenAITeacherSettings = endpoint.settings
+        self._settings = settings
         self._enqueue_limit = self._settings.batch.max_enqueued_tokens
         self._num_full_queues = 0
-        self._inquiries: dict[str, Inquiry] = {}
+        self._inquiries: dict[str, Inquiry[Any]] = {}
 
-    async def buy(self, inquiries: Sequence[Inquiry]) -> None:
+    async def buy(self, inquiries: Sequence[Inquiry[Any]]) -> None:
         """Collect open batches, and submit further ones until every inquiry has an outcome (where batches are wanted).
 
         Raises:
@@ -100,7 +105,7 @@ class BatchBuyer:
     def _open(self) -> list[tuple[str, str | None]]:
         return _open_batches(self._cache, self._endpoint.teacher)
 
-    def _waiting(self) -> list[Inquiry]:
+    def _waiting(self) -> list[Inquiry[Any]]:
         """Inquiries that have something to ask and are in no open batch."""
         under_way = {
             key
@@ -129,12 +134,12 @@ class BatchBuyer:
         ).fetchone()
         return int(tokens)
 
-    def _next_chunk(self, waiting: Sequence[Inquiry]) -> tuple[list[Inquiry], bytes]:
+    def _next_chunk(self, waiting: Sequence[Inquiry[Any]]) -> tuple[list[Inquiry[Any]], bytes]:
         """The first of the waiting that fit into one batch now, and the batch's file."""
         batch = self._settings.batch
         enqueued = self._enqueued_tokens()
         room = float("inf") if self._enqueue_limit is None else self._enqueue_limit - enqueued
-        chunk: list[Inquiry] = []
+        chunk: list[Inquiry[Any]] = []
         lines: list[bytes] = []
         tokens = size = 0
         for inquiry in waiting[: batch.max_requests]:
@@ -150,7 +155,7 @@ class BatchBuyer:
             lines.append(line)
         return chunk, b"".join(lines)
 
-    def _line(self, inquiry: Inquiry) -> bytes:
+    def _line(self, inquiry: Inquiry[Any]) -> bytes:
         request = {
             "custom_id": inquiry.question.key,
             "method": "POST",
@@ -159,7 +164,7 @@ class BatchBuyer:
         }
         return json.dumps(request, ensure_ascii=False).encode() + b"\n"
 
-    def _plan(self, chunk: Sequence[Inquiry]) -> str:
+    def _plan(self, chunk: Sequence[Inquiry[Any]]) -> str:
         """Write the batch down before it is sent; returns its token."""
         self._refuse_above_budget(chunk)
         with self._cache.transaction() as connection:
@@ -178,11 +183,11 @@ class BatchBuyer:
             )
         return token
 
-    def _refuse_above_budget(self, chunk: Sequence[Inquiry]) -> None:
+    def _refuse_above_budget(self, chunk: Sequence[Inquiry[Any]]) -> None:
         price = self._settings.price
         if price.max_cost is None:
             return
-        usage, cost, _ = quote_endpoint(self._settings, chunk, self._cache)
+        usage, cost, _ = quote_endpoint(self._settings, chunk, self._cache, through_batch=True)
         (enqueued,) = self._cache.connection.execute(
             "SELECT count(*) FROM batch_lines JOIN batches USING (token) WHERE state IN ('planned', 'submitted') "
             "AND teacher = ?",
@@ -193,8 +198,8 @@ class BatchBuyer:
         if already + (cost or 0) > price.max_cost:
             raise LabelingError(
                 f"A further batch of {len(chunk)} requests would cost about {cost or 0:,.4f} {price.currency}; with "
-                f"{already:,.4f} spent or under way, labeling.openai.price.max_cost={price.max_cost:g} does not hold "
-                f"it. It was not submitted. Raise max_cost or lower max_documents. {KEPT}"
+                f"{already:,.4f} spent or under way, {self._endpoint.where}.price.max_cost={price.max_cost:g} does not "
+                f"hold it. It was not submitted. Raise max_cost or lower max_documents. {KEPT}"
             )
 
     async def _submit(self, client: "AsyncOpenAI", token: str, body: bytes) -> None:
@@ -267,7 +272,7 @@ class BatchBuyer:
         said = self._endpoint.without_key("; ".join(f"{error.code}: {error.message}" for error in errors))[:300]
         raise LabelingError(
             f"{self._endpoint.name} refused the batch {batch.id} as a whole ({said or 'it does not say why'}). Mend "
-            f"that, or set labeling.openai.batch.enabled to false to ask document by document. {KEPT}"
+            f"that, or set {self._endpoint.where}.batch.enabled to false to ask document by document. {KEPT}"
         )
 
     @staticmethod
@@ -297,7 +302,7 @@ class BatchBuyer:
         if isinstance(body, Mapping) and response.get("status_code") == 200:
             if inquiry is None:
                 # Its document is no longer asked about. The answer was paid for, and may be wanted again.
-                self._endpoint.keep_unasked(body, question)
+                self._keep_unasked(body, question)
             elif inquiry.is_open:
                 inquiry.take(self._endpoint.read_reply(body, inquiry), through_batch=True)
             return
@@ -310,7 +315,7 @@ class BatchBuyer:
         ).fetchone()
         asked = {"response_format": {"type": response_format}} if response_format != "text" else {}
         status = response.get("status_code") if isinstance(response, Mapping) else None
-        if self._endpoint.weaken_format(asked, status or 0, json.dumps(error)):
+        if self._endpoint.weaken(asked, status or 0, json.dumps(error)):
             return
         if code in ABOUT_THE_DOCUMENT:
             inquiry.decline()
@@ -324,6 +329,20 @@ class BatchBuyer:
         ).fetchone()
         if num_failed >= _MAX_FAILED_LINES:
             inquiry.give_up()
+
+    def _keep_unasked(self, completion: Mapping[str, Any], question: Question) -> None:
+        """Keep the label of a document that nobody asks about any more, if it can be read: it was paid for."""
+        text = self._endpoint.without_key(str(first_message(completion).get("content")))
+        usage = read_usage(completion.get("usage")) or Usage(0, 0, estimate_tokens(text), num_estimated=1)
+        try:
+            answer = TeacherAnswer.model_validate_json(text)
+        except ValidationError:
+            answer = None
+        with self._cache.transaction():
+            problem = INVALID if answer is None else None
+            self._cache.take_reply(question, usage, through_batch=True, problem=problem, text=text)
+            if answer is not None:
+                self._cache.settle(question, answer)
 
     def _set_state(self, token: str, state: str, batch_id: str | None = None) -> None:
         with self._cache.transaction() as connection:

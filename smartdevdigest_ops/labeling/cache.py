@@ -16,22 +16,23 @@ sent. A kill at any moment leaves each reply either wholly taken or not; a hundr
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from smartdevdigest_ops.labeling.errors import LabelingError
-from smartdevdigest_ops.labeling.prompt import TeacherAnswer
 
 CACHE_FILE = "answers.sqlite"
 _SCHEMA_VERSION = 1
+_KEYS_PER_STATEMENT = 500
 _SCHEMA = """
 CREATE TABLE answers (
     key TEXT PRIMARY KEY,
-    answer TEXT,                    -- JSON as TeacherAnswer
+    answer TEXT,                    -- JSON
     reason TEXT,                    -- why there is no answer
     refusal_round INTEGER NOT NULL, -- of the settings: a reason of an earlier round counts no more
     content_hash TEXT NOT NULL,     -- of the document as sent
@@ -75,6 +76,8 @@ CREATE TABLE batch_lines (
 ) WITHOUT ROWID;
 """
 
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -98,11 +101,11 @@ class Usage:
 
 @dataclass(frozen=True)
 class Question:
-    """A document as put to a teacher, with all that decides the answer but the instruction."""
+    """What is put to a teacher, with all that decides the answer but the instruction."""
 
     key: str
     data: str
-    """What the user's turn holds (`prompt.document_data`)."""
+    """What the user's turn holds."""
     content_hash: str
     prompt_version: str
     teacher: str
@@ -123,12 +126,20 @@ class Refused:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a making paid for so far."""
+    """What was paid for."""
 
     num_replies: int = 0
     num_refused: int = 0
     direct: Usage = field(default_factory=Usage)
     batch: Usage = field(default_factory=Usage)
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.num_replies + other.num_replies,
+            self.num_refused + other.num_refused,
+            self.direct + other.direct,
+            self.batch + other.batch,
+        )
 
 
 class AnswerCache:
@@ -174,7 +185,7 @@ class AnswerCache:
             raise
         self.connection.execute("COMMIT")
 
-    def outcome(self, question: Question) -> TeacherAnswer | str | None:
+    def outcome(self, question: Question, answer_type: type[AnswerT]) -> AnswerT | str | None:
         """The answer, or the reason why there is none; None where the question is open."""
         row = self.connection.execute(
             "SELECT answer, reason, refusal_round FROM answers WHERE key = ?", (question.key,)
@@ -185,7 +196,7 @@ class AnswerCache:
         if answer is None:
             return str(reason) if at_round >= question.refusal_round else None
         try:
-            return TeacherAnswer.model_validate_json(answer)
+            return answer_type.model_validate_json(answer)
         except ValidationError:
             return None  # damaged, or written by other code: bought again
 
@@ -212,7 +223,7 @@ class AnswerCache:
             ),
         )  # fmt: skip
 
-    def settle(self, question: Question, outcome: TeacherAnswer | str) -> None:
+    def settle(self, question: Question, outcome: BaseModel | str) -> None:
         """Write down what a question came to; within a transaction."""
         answer = None if isinstance(outcome, str) else json.dumps(outcome.model_dump(), ensure_ascii=False)
         reason = outcome if isinstance(outcome, str) else None
@@ -237,13 +248,23 @@ class AnswerCache:
 
     def spent(self, teacher: str) -> Spent:
         """What this making got from a teacher so far, killed runs of it included."""
+        return self._sum("making = ? AND teacher = ?", (self.making, teacher))
+
+    def spent_on(self, keys: Sequence[str]) -> Spent:
+        """What the replies to these questions cost, whichever making paid for them."""
+        spent = Spent()
+        for start in range(0, len(keys), _KEYS_PER_STATEMENT):
+            part = keys[start : start + _KEYS_PER_STATEMENT]
+            spent += self._sum(f"key IN ({', '.join('?' * len(part))})", part)
+        return spent
+
+    def _sum(self, condition: str, values: Sequence[str]) -> Spent:
         totals = {False: Usage(), True: Usage()}
         num_replies = num_refused = 0
         for through_batch, number, refused, *tokens in self.connection.execute(
             "SELECT through_batch, count(*), count(problem), sum(prompt_tokens), sum(cached_tokens), "
-            "sum(answer_tokens), sum(is_estimated) FROM replies WHERE making = ? AND teacher = ? "
-            "GROUP BY through_batch",
-            (self.making, teacher),
+            f"sum(answer_tokens), sum(is_estimated) FROM replies WHERE {condition} GROUP BY through_batch",
+            values,
         ):
             totals[bool(through_batch)] = Usage(*tokens)
             num_replies += number
@@ -268,7 +289,7 @@ class AnswerCache:
             connection.execute("INSERT OR REPLACE INTO abilities VALUES (?, ?)", (teacher, response_format))
 
     def has_answers(self, teacher: str) -> bool:
-        """Whether the teacher ever gave a label."""
+        """Whether the teacher ever gave an answer that was used."""
         return (
             self.connection.execute(
                 "SELECT 1 FROM answers WHERE teacher = ? AND answer IS NOT NULL LIMIT 1", (teacher,)

@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
 from smartdevdigest_ops.artifacts import canonical_json
-from smartdevdigest_ops.labeling.cache import AnswerCache, Question, Usage
+from smartdevdigest_ops.labeling.cache import AnswerCache, Usage
 from smartdevdigest_ops.labeling.errors import LabelingError
-from smartdevdigest_ops.labeling.inquiry import INVALID, Inquiry, Reply
-from smartdevdigest_ops.labeling.prompt import TeacherAnswer, answer_schema, with_schema
+from smartdevdigest_ops.labeling.inquiry import Inquiry, Reply, TokenChoice
+from smartdevdigest_ops.labeling.prompt import with_schema
 from smartdevdigest_ops.labeling.quote import estimate_tokens, prompt_tokens
-from smartdevdigest_ops.settings import OpenAITeacherSettings
+from smartdevdigest_ops.settings import EndpointSettings
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -32,22 +30,29 @@ ABOUT_THE_DOCUMENT = (
     "context_length_exceeded",
     "string_above_max_length",
 )
+_ABOUT_THE_FORMAT = ("response_format", "response format", "json_schema", "json_object")
+_UNSUPPORTED = (400, 404, 415, 422, 501)
+# What endpoints take as top_logprobs: most of them 20, some 5, some none.
+_MOST_LOGPROBS = (20, 5, 0)
 # A 429 that no waiting helps against.
 _OUT_OF_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
 KEPT = "Answers received so far are kept; the next run continues behind them."
 
 
 class Endpoint:
-    """One endpoint with one model."""
+    """One endpoint with one model; `where` is the path of its settings, for messages."""
 
-    def __init__(self, settings: OpenAITeacherSettings, cache: AnswerCache) -> None:
+    def __init__(self, settings: EndpointSettings, cache: AnswerCache, where: str) -> None:
         self.settings = settings
+        self.where = where
         self.teacher = canonical_json(identity(settings))
         self._cache = cache
         self.response_format: ResponseFormat = next(
             (known for known in _WEAKER.values() if known == cache.ability(self.teacher)), "json_schema"
         )
         """The strongest kind of structured output that the endpoint is not known to refuse."""
+        self.num_logprobs = _MOST_LOGPROBS[0]
+        """So many of a token's alternatives are asked for, where they are wanted."""
 
     @property
     def name(self) -> str:
@@ -82,9 +87,9 @@ class Endpoint:
         key = os.environ.get(name, "").strip()
         if not key:
             raise LabelingError(
-                f"labeling.teacher is openai, and the environment variable {name} (labeling.openai."
-                "api_key_environment) is not set: no document can be sent. Set it (to any text for a server that "
-                "wants no key), or set labeling.teacher to recorded."
+                f"{self.where} names a model to ask, and the environment variable {name} ({self.where}."
+                "api_key_environment) is not set: nothing can be sent. Set it (to any text for a server that wants no "
+                f"key), or set {self.where.rpartition('.')[0]}.teacher to another."
             )
         return key
 
@@ -93,7 +98,7 @@ class Endpoint:
         key = os.environ.get(self.settings.api_key_environment, "").strip()
         return text.replace(key, "***") if key else text
 
-    def request(self, inquiry: Inquiry) -> dict[str, Any]:
+    def request(self, inquiry: Inquiry[Any]) -> dict[str, Any]:
         """Body of a chat completion that asks what the inquiry asks now."""
         settings = self.settings
         messages = inquiry.messages()
@@ -105,63 +110,56 @@ class Endpoint:
         for name in ("temperature", "seed"):
             if (value := getattr(inquiry.sampling, name)) is not None:
                 body[name] = value
-        if self.response_format == "json_schema":
+        if inquiry.wants_logprobs and self.num_logprobs:
+            body |= {"logprobs": True, "top_logprobs": self.num_logprobs}
+        schema = inquiry.answer_schema()
+        if schema is not None and self.response_format == "json_schema":
             body["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {"name": "label", "strict": True, "schema": answer_schema()},
+                "json_schema": {"name": "answer", "strict": True, "schema": schema},
             }
-        else:
-            body["messages"] = with_schema(messages)
-        if self.response_format == "json_object":
-            body["response_format"] = {"type": "json_object"}
+        elif schema is not None:
+            body["messages"] = with_schema(messages, schema)
+            if self.response_format == "json_object":
+                body["response_format"] = {"type": "json_object"}
         return body
 
-    def most_tokens(self, inquiry: Inquiry) -> Usage:
+    def most_tokens(self, inquiry: Inquiry[Any]) -> Usage:
         """What a request can cost at most, by the estimate of its prompt."""
         return Usage(prompt_tokens(inquiry), 0, self.settings.requests.max_answer_tokens)
 
-    def read_reply(self, completion: Mapping[str, Any], inquiry: Inquiry) -> Reply:
+    def read_reply(self, completion: Mapping[str, Any], inquiry: Inquiry[Any]) -> Reply:
         """The reply that a chat completion (its JSON) holds; whatever is missing makes it an empty one."""
-        message = _first_message(completion)
+        message = first_message(completion)
         content = message.get("content")
         text = self.without_key(content) if isinstance(content, str) else ""
         estimated = Usage(prompt_tokens(inquiry), 0, estimate_tokens(text), num_estimated=1)
         return Reply(
             text=text,
-            usage=_read_usage(completion.get("usage")) or estimated,
+            usage=read_usage(completion.get("usage")) or estimated,
             is_cut_off=message["finish_reason"] == "length",
             is_declined=message["finish_reason"] == "content_filter" or (bool(message.get("refusal")) and not text),
+            choices=read_choices(completion) if inquiry.wants_logprobs else (),
         )
 
-    def keep_unasked(self, completion: Mapping[str, Any], question: Question) -> None:
-        """Keep the answer to a question that nobody asks any more, if it can be read: it was paid for."""
-        text = self.without_key(str(_first_message(completion).get("content")))
-        usage = _read_usage(completion.get("usage")) or Usage(0, 0, estimate_tokens(text), num_estimated=1)
-        try:
-            answer = TeacherAnswer.model_validate_json(text)
-        except ValidationError:
-            answer = None
-        with self._cache.transaction():
-            problem = INVALID if answer is None else None
-            self._cache.take_reply(question, usage, through_batch=True, problem=problem, text=text)
-            if answer is not None:
-                self._cache.settle(question, answer)
+    def weaken(self, asked: Mapping[str, Any], status: int, message: str) -> bool:
+        """Whether a refusal was about the response format or the logprobs of this body; if so, less is asked for.
 
-    def weaken_format(self, asked: Mapping[str, Any], status: int, message: str) -> bool:
-        """Whether a refusal was about the response format of this body; if so, a weaker one is asked for from now on.
-
-        It is remembered: an endpoint that does not take a JSON Schema is found out once.
+        That an endpoint does not take a JSON Schema is remembered, and found out once.
         """
-        said = message.lower()
-        about_format = any(
-            word in said for word in ("response_format", "json_schema", "json_object", "response format")
-        )
-        if status not in (400, 404, 415, 422, 501) or not about_format or "response_format" not in asked:
+        if status not in _UNSUPPORTED:
             return False
-        if asked["response_format"]["type"] == self.response_format:  # else another request found it out already
-            self.response_format = _WEAKER[self.response_format]
-            self._cache.note_ability(self.teacher, self.response_format)
-        return True
+        said = message.lower()
+        if "response_format" in asked and any(word in said for word in _ABOUT_THE_FORMAT):
+            if asked["response_format"]["type"] == self.response_format:  # else another request found it out already
+                self.response_format = _WEAKER[self.response_format]
+                self._cache.note_ability(self.teacher, self.response_format)
+            return True
+        if "top_logprobs" in asked and "logprobs" in said:
+            fewer = [number for number in _MOST_LOGPROBS if number < asked["top_logprobs"]]
+            self.num_logprobs = min(self.num_logprobs, max(fewer))
+            return True
+        return False
 
     def explain(self, error: Exception) -> str:
         """The message of an error that ends the run."""
@@ -176,20 +174,42 @@ class Endpoint:
             )
         said = self.without_key(str(error))[:300]
         return (
-            f"{self.name} could not label with model {settings.model}: {type(error).__name__}: {said}. Check "
-            f"labeling.openai.base_url and labeling.openai.model, or run again later. {KEPT}"
+            f"{self.name} could not answer with model {settings.model}: {type(error).__name__}: {said}. Check "
+            f"{self.where}.base_url and {self.where}.model, or run again later. {KEPT}"
         )
 
 
-def _first_message(completion: Mapping[str, Any]) -> dict[str, Any]:
-    """The first choice's message with its `finish_reason`; whatever is not there is missing in it."""
+def _first_choice(completion: Mapping[str, Any]) -> Mapping[str, Any]:
     choices = completion.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else {}
+
+
+def first_message(completion: Mapping[str, Any]) -> dict[str, Any]:
+    """The first choice's message with its `finish_reason`; whatever is not there is missing in it."""
+    choice = _first_choice(completion)
     message = choice.get("message")
     return {**(message if isinstance(message, Mapping) else {}), "finish_reason": choice.get("finish_reason")}
 
 
-def _read_usage(said: Any) -> Usage | None:
+def read_choices(completion: Mapping[str, Any]) -> tuple[TokenChoice, ...]:
+    """The first choice's tokens with their likeliest alternatives; none where they are not given in full."""
+    logprobs = _first_choice(completion).get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    try:
+        return tuple(
+            TokenChoice(
+                str(entry["token"]),
+                {str(one["token"]): float(one["logprob"]) for one in (*entry["top_logprobs"], entry)},
+            )
+            for entry in content or ()
+            if entry["top_logprobs"]
+        )
+    except (KeyError, TypeError, ValueError):
+        return ()  # another format: the answer counts without it
+
+
+def read_usage(said: Any) -> Usage | None:
+    """The tokens that a reply says it cost; None where it does not."""
     if not isinstance(said, Mapping):
         return None
     prompt, answer = said.get("prompt_tokens"), said.get("completion_tokens")
@@ -200,7 +220,7 @@ def _read_usage(said: Any) -> Usage | None:
     return Usage(prompt, min(cached, prompt) if isinstance(cached, int) else 0, answer)
 
 
-def identity(settings: OpenAITeacherSettings) -> dict[str, Any]:
+def identity(settings: EndpointSettings) -> dict[str, Any]:
     """What tells this teacher from others, for the cache's keys."""
     return {"teacher": "openai", "base_url": settings.base_url, "model": settings.model}
 

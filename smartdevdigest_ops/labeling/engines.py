@@ -26,7 +26,7 @@ from smartdevdigest_ops.quantization.load import load_for_inference
 from smartdevdigest_ops.settings import AnswerSettings, LocalTeacherSettings, ModelSettings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,9 @@ class TransformersEngine:
     """transformers in this process."""
 
     def __init__(self, snapshot: Path, settings: LocalTeacherSettings, model: ModelSettings) -> None:
-        from transformers import AutoTokenizer
-
-        device = choose_device(model.device)
-        use_threads(model.threads)
         self._caps = settings.answers
-        self.tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True)
-        self._model = load_for_inference(snapshot, device=device, dtype=choose_dtype(model.precision, device))
-        self.max_length = _max_length(settings, self._model.config)
+        self.tokenizer, self._model = load_model(snapshot, model)
+        self.max_length = longest_prompt(settings.max_length, self._model.config)
         guide = AnswerGuide(self.tokenizer, self._model.config.vocab_size, settings.answers)
         self._generator = AnswerGenerator(self._model, guide)
 
@@ -113,7 +108,7 @@ class VllmEngine:
 
         self._caps = settings.answers
         self.tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True)
-        self.max_length = _max_length(settings, AutoConfig.from_pretrained(snapshot))
+        self.max_length = longest_prompt(settings.max_length, AutoConfig.from_pretrained(snapshot))
         self._llm = LLM(
             model=str(snapshot),
             dtype="auto" if model.precision == "auto" else model.precision,
@@ -142,9 +137,20 @@ class VllmEngine:
         return [(output.text, len(output.token_ids)) for output in outputs]
 
 
-def _max_length(settings: LocalTeacherSettings, config: Any) -> int:
-    positions = getattr(config, "max_position_embeddings", None) or settings.max_length or 0
-    return min(positions, settings.max_length or positions)
+def load_model(snapshot: Path, settings: ModelSettings) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
+    """Tokenizer and model of a directory, on the device of the settings."""
+    from transformers import AutoTokenizer
+
+    device = choose_device(settings.device)
+    use_threads(settings.threads)
+    tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True)
+    return tokenizer, load_for_inference(snapshot, device=device, dtype=choose_dtype(settings.precision, device))
+
+
+def longest_prompt(max_length: int | None, config: Any) -> int:
+    """Tokens of a prompt and its answer at most: `max_length`, or as many positions as the model has."""
+    positions = getattr(config, "max_position_embeddings", None) or max_length or 0
+    return min(positions, max_length or positions)
 
 
 def whole_answer(answer: Answer, caps: AnswerSettings) -> str:

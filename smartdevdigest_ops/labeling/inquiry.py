@@ -1,25 +1,17 @@
-"""One document's way to its label: what is asked next, what a reply is worth, and when it is enough."""
+"""One question's way to its answer: what is asked next, what a reply is worth, and when it is enough."""
 
-import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel
 
 from smartdevdigest_ops.artifacts import canonical_json, content_hash
 from smartdevdigest_ops.labeling.cache import AnswerCache, Question, Refused, Usage
-from smartdevdigest_ops.labeling.prompt import (
-    PROMPT_VERSION,
-    Messages,
-    TeacherAnswer,
-    build_messages,
-    document_data,
-    repair_turns,
-)
-from smartdevdigest_ops.labeling.sanity import SoundLabel, hold_against_document
+from smartdevdigest_ops.labeling.prompt import Messages
 
-# Why a document has no label.
+# Why a question has no answer.
 OVER_BUDGET = "teacher_budget"
 INVALID = "teacher_answer_invalid"
 DECLINED = "teacher_declined"
@@ -28,17 +20,30 @@ FAILED = "teacher_failed"
 _MAX_REPAIRED_CHARACTERS = 8000
 _MAX_FAILED_RUNS = 2
 
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class TokenChoice:
+    """A token that a model wrote, and what it might have written there."""
+
+    token: str
+    logprobs: Mapping[str, float]
+    """Natural logarithms of the likeliest tokens' probabilities, this one's included."""
+
 
 @dataclass(frozen=True)
 class Reply:
-    """What a teacher said."""
+    """What a model said."""
 
     text: str
     usage: Usage = field(default_factory=Usage)
     is_cut_off: bool = False
     """It ended at the token limit."""
     is_declined: bool = False
-    """The teacher, or a filter of its endpoint, would not label this document."""
+    """The model, or a filter of its endpoint, would not answer this question."""
+    choices: tuple[TokenChoice, ...] = ()
+    """Token by token, where logprobs were asked for and given."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +55,18 @@ class Sampling:
 
 
 def make_question(
-    row: Mapping[str, Any],
+    data: str,
     *,
-    max_characters: int,
+    prompt_version: str,
     identity: Mapping[str, Any],
     sampling: Sampling,
     other_parameters: Mapping[str, Any] | None = None,
     refusal_round: int = 0,
 ) -> Question:
-    """The question about one document (title, content, language), with its key."""
-    data = document_data(
-        title=row["title"], content=row["content"], language=row["language"], max_characters=max_characters
-    )
+    """The question that `data`, the user's turn, is asked under an instruction of this version, with its key."""
     parts = {
         "content_hash": content_hash(data),
-        "prompt_version": PROMPT_VERSION,
+        "prompt_version": prompt_version,
         "teacher": canonical_json(identity),
         "parameters": canonical_json(
             {"temperature": sampling.temperature, "seed": sampling.seed, **(other_parameters or {})}
@@ -73,21 +75,43 @@ def make_question(
     return Question(key=content_hash(canonical_json(parts)), data=data, refusal_round=refusal_round, **parts)
 
 
-class Inquiry:
+class Inquiry(ABC, Generic[AnswerT]):
     """The state of one question. It survives a kill: what was replied so far is in the cache."""
 
-    def __init__(
-        self, question: Question, row: Mapping[str, Any], sampling: Sampling, cache: AnswerCache, max_answers: int
-    ) -> None:
+    answer_type: type[AnswerT]
+    usual_answer_tokens: int
+    """For the quote, where no answer is known yet."""
+    wants_logprobs = False
+
+    def __init__(self, question: Question, sampling: Sampling, cache: AnswerCache, max_answers: int) -> None:
         self.question = question
-        self.row = row
         self.sampling = sampling
         self._cache = cache
         self._max_answers = max_answers
         self._refused = cache.refused(question)
-        self.outcome: TeacherAnswer | str | None = cache.outcome(question)
+        self.outcome: AnswerT | str | None = cache.outcome(question, self.answer_type)
         self.is_settled = True
         """False: the outcome is for this run alone, and the next one asks again."""
+
+    @abstractmethod
+    def first_messages(self) -> Messages:
+        """The question: a system message, and a user's turn that holds `question.data` and nothing else."""
+
+    @abstractmethod
+    def repair_turns(self, text: str, problem: str) -> Messages:
+        """Turns that hold a refused answer up to the model and say what is wrong with it."""
+
+    @abstractmethod
+    def read(self, reply: Reply) -> AnswerT | str:
+        """The answer, or what is wrong with the reply."""
+
+    @abstractmethod
+    def data_within(self, max_characters: int) -> str:
+        """What the user's turn holds with the document cut after so many characters."""
+
+    def answer_schema(self) -> dict[str, Any] | None:
+        """JSON Schema that the endpoint holds the answer to; None: it is plain text."""
+        return None
 
     @property
     def is_open(self) -> bool:
@@ -95,18 +119,18 @@ class Inquiry:
         return self.outcome is None
 
     def messages(self) -> Messages:
-        """What to ask now. A refused answer is held up to the teacher once; if that does not help, it starts anew."""
-        messages = build_messages(self.question.data)
+        """What to ask now. A refused answer is held up to the model once; if that does not help, it starts anew."""
+        messages = self.first_messages()
         last = self._refused[-1] if self._refused else None
         if last is None or last.problem == DECLINED or not last.text.strip():
             return messages
         if last.problem == INVALID and sum(one.problem == INVALID for one in self._refused) % 2 == 0:
             return messages
-        return messages + repair_turns(last.text[:_MAX_REPAIRED_CHARACTERS], last.problem, self.row["language"])
+        return messages + self.repair_turns(last.text[:_MAX_REPAIRED_CHARACTERS], last.problem)
 
     def take(self, reply: Reply, *, through_batch: bool = False) -> None:
         """Judge a reply and write down what came of it, with what it cost."""
-        judged = judge(reply, self.row)
+        judged = self.read(reply)
         problem = judged if isinstance(judged, str) else None
         if problem is not None:
             self._refused.append(Refused(problem, reply.text))
@@ -120,7 +144,7 @@ class Inquiry:
         self.outcome = outcome
 
     def give_up(self) -> None:
-        """End because the requests failed. The next run asks again; where that fails too, the document is left out."""
+        """End because the requests failed. The next run asks again; where that fails too, the question is left out."""
         self.outcome = FAILED
         with self._cache.transaction():
             if self._cache.note_failure(self.question) >= _MAX_FAILED_RUNS:
@@ -140,20 +164,3 @@ class Inquiry:
             return INVALID if num_invalid >= self._max_answers else None
         # Asked again once: a teacher that copies or mistakes the language twice will do it again.
         return problem if len(self._refused) - num_invalid >= 2 else None
-
-
-def judge(reply: Reply, row: Mapping[str, Any]) -> TeacherAnswer | str:
-    """The answer, if a label can be made of it, or what is wrong with it."""
-    if reply.is_declined:
-        return DECLINED
-    if reply.is_cut_off:
-        return INVALID
-    try:
-        answer = TeacherAnswer.model_validate(json.loads(reply.text))
-    except (ValidationError, ValueError, RecursionError):
-        return INVALID
-    sound = hold_against_document(
-        answer.as_label("unnamed", row["language"]),
-        title=row["title"], content=row["content"], language=row["language"],
-    )  # fmt: skip
-    return answer if isinstance(sound, SoundLabel) else sound

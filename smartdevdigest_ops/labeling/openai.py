@@ -1,10 +1,10 @@
-"""A teacher behind any OpenAI-compatible endpoint, asked document by document.
+"""A model behind any OpenAI-compatible endpoint, asked question by question.
 
-So many workers as `requests.max_in_flight` take documents in turn, each asking until its document has come to an
+So many workers as `requests.max_in_flight` take questions in turn, each asking until its question has come to an
 outcome. Transport failures are tried again with growing pauses, and all workers pause together when the endpoint asks
-for it. A reply is in the cache before the next request of its document is sent.
+for it. A reply is in the cache before the next request of its question is sent.
 
-A failure that would hit every document (a refused key, an unknown model, no connection although others had one before)
+A failure that would hit every question (a refused key, an unknown model, no connection although others had one before)
 ends the run: nothing more is sent, and what is under way is waited for, because it will have been paid for.
 """
 
@@ -27,31 +27,66 @@ from smartdevdigest_ops.labeling.errors import LabelingError
 from smartdevdigest_ops.labeling.inquiry import INVALID, Inquiry, Reply, Sampling
 from smartdevdigest_ops.labeling.limits import Limits
 from smartdevdigest_ops.labeling.quote import cost_of, cost_of_all, quote_endpoint
-from smartdevdigest_ops.settings import OpenAITeacherSettings
+from smartdevdigest_ops.settings import EndpointSettings, OpenAITeacherSettings
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-# So many documents given up before one got a label, and the model or endpoint is the wrong one, not the documents.
-_HOPELESS_DOCUMENTS = 20
+# So many questions given up before one got an answer, and the model or endpoint is the wrong one, not the questions.
+_HOPELESS_QUESTIONS = 20
 
 
-class OpenAITeacher:
-    """Answers inquiries through `/chat/completions`, or through the Batch API where the settings say so."""
+class EndpointModel:
+    """Answers inquiries through `/chat/completions`."""
 
-    def __init__(self, settings: OpenAITeacherSettings, cache: AnswerCache) -> None:
-        self.settings = settings
+    who = "model"
+    unit = "question"
+
+    def __init__(self, settings: EndpointSettings, cache: AnswerCache, where: str) -> None:
+        """Make one.
+
+        Args:
+            settings: Of the endpoint.
+            cache: What was answered before.
+            where: Path of the settings, for messages.
+        """
         self._cache = cache
-        self._endpoint = Endpoint(settings, cache)
+        self._endpoint = Endpoint(settings, cache, where)
 
     @property
     def name(self) -> str:
-        """How the teacher is called in messages."""
-        return self.settings.model
+        """How the model is called in messages."""
+        return self._endpoint.settings.model
 
     def identity(self) -> Mapping[str, Any]:
-        """What tells this teacher from others."""
-        return identity(self.settings)
+        """What tells this model from others."""
+        return identity(self._endpoint.settings)
+
+    def quote(self, inquiries: Sequence[Inquiry[Any]]) -> tuple[Usage, float | None, float | None]:
+        """Tokens, cost and minutes at the limits of asking the open inquiries once each."""
+        return quote_endpoint(self._endpoint.settings, inquiries, self._cache)
+
+    def ask(self, inquiries: Sequence[Inquiry[Any]]) -> None:
+        """Ask until every inquiry has an outcome.
+
+        Raises:
+            LabelingError: the key is missing or refused, the endpoint does not answer, or the budget is used up.
+        """
+        self._endpoint.refuse_without_key()
+        if left := [inquiry for inquiry in inquiries if inquiry.is_open]:
+            buyer = _DirectBuyer(self._endpoint, self._cache)
+            asyncio.run(buyer.buy(left, who=self.who, unit=self.unit))
+
+
+class OpenAITeacher(EndpointModel):
+    """Labels through `/chat/completions`, or through the Batch API where the settings say so."""
+
+    who = "teacher"
+    unit = "document"
+
+    def __init__(self, settings: OpenAITeacherSettings, cache: AnswerCache, where: str) -> None:
+        super().__init__(settings, cache, where)
+        self.settings = settings
 
     def parameters(self) -> Mapping[str, Any]:
         """What decides its answers besides the sampling: nothing."""
@@ -61,11 +96,11 @@ class OpenAITeacher:
         """How its answers are drawn."""
         return Sampling(self.settings.temperature, self.settings.seed)
 
-    def quote(self, inquiries: Sequence[Inquiry]) -> tuple[Usage, float | None, float | None]:
+    def quote(self, inquiries: Sequence[Inquiry[Any]]) -> tuple[Usage, float | None, float | None]:
         """Tokens, cost and minutes at the limits of asking the open inquiries once each."""
-        return quote_endpoint(self.settings, inquiries, self._cache)
+        return quote_endpoint(self.settings, inquiries, self._cache, through_batch=self.settings.batch.enabled)
 
-    def ask(self, inquiries: Sequence[Inquiry]) -> None:
+    def ask(self, inquiries: Sequence[Inquiry[Any]]) -> None:
         """Ask until every inquiry has an outcome.
 
         Raises:
@@ -74,10 +109,8 @@ class OpenAITeacher:
         self._endpoint.refuse_without_key()
         if self.settings.batch.enabled or has_open_batches(self._cache, self._endpoint.teacher):
             # Batches under way are collected even where no further ones are wanted: they are paid for.
-            asyncio.run(BatchBuyer(self._endpoint, self._cache).buy(inquiries))
-        left = [inquiry for inquiry in inquiries if inquiry.is_open]
-        if left:
-            asyncio.run(_DirectBuyer(self._endpoint, self._cache).buy(left))
+            asyncio.run(BatchBuyer(self._endpoint, self._cache, self.settings).buy(inquiries))
+        super().ask(inquiries)
 
 
 class _EndOfRun(Exception):
@@ -94,17 +127,17 @@ class _DirectBuyer:
         self._error: LabelingError | None = None
         self._num_replies = 0
         self._num_given_up = 0
-        self._has_labels = cache.has_answers(endpoint.teacher)
+        self._has_answers = cache.has_answers(endpoint.teacher)
         self._spent_cost = cost_of_all(cache.spent(endpoint.teacher), endpoint.settings.price)
         self._reserved_cost = 0.0
         self._num_under_way = 0
         self._one_ended = asyncio.Event()
 
-    async def buy(self, inquiries: Sequence[Inquiry]) -> None:
+    async def buy(self, inquiries: Sequence[Inquiry[Any]], *, who: str, unit: str) -> None:
         from tqdm import tqdm  # noqa: PLC0415 - beside what it measures
 
         waiting = iter(inquiries)
-        with tqdm(total=len(inquiries), desc="teacher", unit="document") as bar:
+        with tqdm(total=len(inquiries), desc=who, unit=unit) as bar:
             async with self._endpoint.client() as client:
 
                 async def work() -> None:
@@ -119,25 +152,25 @@ class _DirectBuyer:
         if self._error is not None:
             raise self._error
 
-    async def _settle(self, client: "AsyncOpenAI", inquiry: Inquiry) -> None:
+    async def _settle(self, client: "AsyncOpenAI", inquiry: Inquiry[Any]) -> None:
         while inquiry.is_open:
             reply = await self._request(client, inquiry)
             if reply is None:
                 break
             inquiry.take(reply)
         if not isinstance(inquiry.outcome, str):
-            self._has_labels = True
+            self._has_answers = True
             return
         self._num_given_up += inquiry.outcome == INVALID
-        if self._num_given_up >= _HOPELESS_DOCUMENTS and not self._has_labels:
+        if self._num_given_up >= _HOPELESS_QUESTIONS and not self._has_answers:
             self._end(
-                f"{self._endpoint.name} gave {self._num_given_up} documents no label that can be read, and none a good "
-                f"one: model {self._endpoint.settings.model} does not follow the instruction. Nothing more was sent. "
-                "Name another model in labeling.openai.model, or raise labeling.openai.requests.max_answer_tokens if "
-                "its answers are cut off; labeling.openai.refusal_round asks for these documents again."
+                f"{self._endpoint.name} gave {self._num_given_up} questions no answer that can be read, and none a "
+                f"good one: model {self._endpoint.settings.model} does not follow the instruction. Nothing more was "
+                f"sent. Name another model in {self._endpoint.where}.model, or raise {self._endpoint.where}.requests."
+                "max_answer_tokens if its answers are cut off; refusal_round asks these questions again."
             )
 
-    async def _request(self, client: "AsyncOpenAI", inquiry: Inquiry) -> Reply | None:
+    async def _request(self, client: "AsyncOpenAI", inquiry: Inquiry[Any]) -> Reply | None:
         """The reply to what the inquiry asks now; None where it has come to an outcome without one."""
         failures = 0
         replies_before = self._num_replies
@@ -164,7 +197,7 @@ class _DirectBuyer:
             self._limits.correct(most.prompt_tokens + most.answer_tokens, used.prompt_tokens + used.answer_tokens)
             return reply
 
-    async def _send(self, client: "AsyncOpenAI", body: Mapping[str, Any], inquiry: Inquiry) -> Reply:
+    async def _send(self, client: "AsyncOpenAI", body: Mapping[str, Any], inquiry: Inquiry[Any]) -> Reply:
         # The raw body: what an endpoint leaves out or adds must not cost an answer that is otherwise whole.
         response = await client.chat.completions.with_raw_response.create(**body)
         completion = response.http_response.json()
@@ -173,15 +206,15 @@ class _DirectBuyer:
         return self._endpoint.read_reply(completion, inquiry)
 
     def _pause_after(
-        self, error: Exception, body: Mapping[str, Any], inquiry: Inquiry, failures: int, replies_before: int
+        self, error: Exception, body: Mapping[str, Any], inquiry: Inquiry[Any], failures: int, replies_before: int
     ) -> float | None:
         """Seconds until the request is tried again; None where the inquiry was ended. Ends the run where it must."""
         import openai
 
         if isinstance(error, openai.APIStatusError):
-            if self._endpoint.weaken_format(body, error.status_code, error_message(error)):
+            if self._endpoint.weaken(body, error.status_code, error_message(error)):
                 return 0.0
-            if is_about_the_document(error) or (error.status_code in (400, 422) and self._has_labels):
+            if is_about_the_document(error) or (error.status_code in (400, 422) and self._has_answers):
                 inquiry.decline()
                 return None
         if not isinstance(error, openai.APIError | ValueError):
@@ -201,8 +234,8 @@ class _DirectBuyer:
         if asked_for > self._settings.max_pause_seconds:
             self._end(
                 f"{self._endpoint.name} asks for a pause of {asked_for:.0f} s, which is more than "
-                f"labeling.openai.requests.max_pause_seconds={self._settings.max_pause_seconds:g}. Run again after it, "
-                f"or raise that. {KEPT}"
+                f"{self._endpoint.where}.requests.max_pause_seconds={self._settings.max_pause_seconds:g}. Run again "
+                f"after it, or raise that. {KEPT}"
             )
             raise _EndOfRun
         self._limits.hold(asked_for)
@@ -220,8 +253,8 @@ class _DirectBuyer:
             if not self._num_under_way:
                 self._end(
                     f"The next request could cost {cost:.4f} {price.currency}; with {self._spent_cost:,.4f} spent, "
-                    f"labeling.openai.price.max_cost={price.max_cost:g} does not hold it. Nothing more was sent. Raise "
-                    f"max_cost or lower max_documents. {KEPT}"
+                    f"{self._endpoint.where}.price.max_cost={price.max_cost:g} does not hold it. Nothing more was "
+                    f"sent. Raise max_cost or lower max_documents. {KEPT}"
                 )
                 raise _EndOfRun
             self._one_ended.clear()

@@ -89,7 +89,7 @@ def document_data(*, title: str | None, content: str, language: str, max_charact
     document: dict[str, Any] = {"language": language, "title": title, "content": content[:max_characters]}
     if len(content) > max_characters:
         document["content_is_cut_after_characters"] = max_characters
-    return _without_template_tokens(_as_json(document))
+    return as_data(document)
 
 
 def build_messages(data: str) -> Messages:
@@ -108,9 +108,14 @@ def repair_turns(answer: str, problem: str, language: str) -> Messages:
         "That was not the label's JSON object: it was cut off, no JSON, or had other keys or values than asked for.",
     )
     return [
-        {"role": "assistant", "content": _without_template_tokens(answer)},
+        {"role": "assistant", "content": without_template_tokens(answer)},
         {"role": "user", "content": f"{wanted} Answer with the whole corrected JSON object alone."},
     ]
+
+
+def as_data(value: Mapping[str, Any]) -> str:
+    """A mapping as one JSON object without a character sequence that a chat template's tokenizer reads as a token."""
+    return without_template_tokens(_as_json(value))
 
 
 def answer_schema() -> dict[str, Any]:
@@ -119,14 +124,14 @@ def answer_schema() -> dict[str, Any]:
     return schema
 
 
-def with_schema(messages: Sequence[Mapping[str, str]]) -> Messages:
+def with_schema(messages: Sequence[Mapping[str, str]], schema: Mapping[str, Any]) -> Messages:
     """The messages with the answer's JSON Schema in the instruction, for endpoints that are not given it."""
     first, *others = ({**message} for message in messages)
-    first["content"] += f"\nJSON Schema of the answer: {_as_json(answer_schema())}\n"
+    first["content"] += f"\nJSON Schema of the answer: {_as_json(schema)}\n"
     return [first, *others]
 
 
-def _without_template_tokens(text: str) -> str:
+def without_template_tokens(text: str) -> str:
     """JSON that says the same, without a character sequence that a chat template's tokenizer reads as a token."""
     return _TEMPLATE_TOKEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 

@@ -3,17 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from smartdevdigest_ops.labeling.cache import AnswerCache, Spent, Usage
 from smartdevdigest_ops.labeling.errors import LabelingError
 from smartdevdigest_ops.labeling.inquiry import Inquiry
-from smartdevdigest_ops.settings import OpenAITeacherSettings, PriceSettings
+from smartdevdigest_ops.settings import EndpointSettings, PriceSettings, TeacherPriceSettings
 
 # Tokens per character of the tokenizers in use, roughly: for the quote alone. What was used is counted by the endpoint.
 _TOKENS_PER_ASCII_CHARACTER = 0.27
 _TOKENS_PER_OTHER_CHARACTER = 0.75
-# Tokens of an answer where none is known yet: the sample's labels are 700 (ko) and 1,100 (en) characters long.
-_USUAL_ANSWER_TOKENS = 500
 _TOKENS_PER_MESSAGE = 8
 
 
@@ -23,7 +22,7 @@ def estimate_tokens(text: str) -> int:
     return math.ceil(num_ascii * _TOKENS_PER_ASCII_CHARACTER + (len(text) - num_ascii) * _TOKENS_PER_OTHER_CHARACTER)
 
 
-def prompt_tokens(inquiry: Inquiry) -> int:
+def prompt_tokens(inquiry: Inquiry[Any]) -> int:
     """About how many tokens the next question of an inquiry is."""
     return sum(estimate_tokens(message["content"]) + _TOKENS_PER_MESSAGE for message in inquiry.messages())
 
@@ -81,7 +80,7 @@ def cost_of(usage: Usage, price: PriceSettings, *, through_batch: bool = False) 
     uncached = usage.prompt_tokens - usage.cached_tokens
     inputs = (uncached + usage.cached_tokens * price.cached_input_share) * price.input_per_million
     cost = (inputs + usage.answer_tokens * price.output_per_million) / 1e6
-    return cost * price.batch_share if through_batch else cost
+    return cost * price.batch_share if through_batch and isinstance(price, TeacherPriceSettings) else cost
 
 
 def cost_of_all(spent: Spent, price: PriceSettings) -> float:
@@ -90,15 +89,15 @@ def cost_of_all(spent: Spent, price: PriceSettings) -> float:
 
 
 def quote_endpoint(
-    settings: OpenAITeacherSettings, inquiries: Sequence[Inquiry], cache: AnswerCache
+    settings: EndpointSettings, inquiries: Sequence[Inquiry[Any]], cache: AnswerCache, *, through_batch: bool = False
 ) -> tuple[Usage, float | None, float | None]:
     """Tokens, cost and minutes of asking the open ones of the inquiries once each."""
     asked = [inquiry for inquiry in inquiries if inquiry.is_open]
     if not asked:
         return Usage(), 0.0 if settings.price.known else None, 0.0
-    each = cache.mean_answer_tokens(asked[0].question.teacher) or _USUAL_ANSWER_TOKENS
+    each = cache.mean_answer_tokens(asked[0].question.teacher) or asked[0].usual_answer_tokens
     usage = Usage(prompt_tokens=sum(map(prompt_tokens, asked)), answer_tokens=round(len(asked) * each))
-    cost = cost_of(usage, settings.price, through_batch=settings.batch.enabled) if settings.price.known else None
+    cost = cost_of(usage, settings.price, through_batch=through_batch) if settings.price.known else None
     limits = settings.requests
     minutes = [
         needed / limit

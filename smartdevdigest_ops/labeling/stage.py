@@ -16,7 +16,8 @@ from smartdevdigest_ops.labeling.asking import CACHE_DIRECTORY, MODELS_DIRECTORY
 from smartdevdigest_ops.labeling.cache import AnswerCache
 from smartdevdigest_ops.labeling.checks import CHECKS, LabelCounts, check_labels
 from smartdevdigest_ops.labeling.errors import LabelingError
-from smartdevdigest_ops.labeling.inquiry import OVER_BUDGET, Inquiry
+from smartdevdigest_ops.labeling.inquiry import OVER_BUDGET
+from smartdevdigest_ops.labeling.label_inquiry import LabelInquiry
 from smartdevdigest_ops.labeling.local import Machine
 from smartdevdigest_ops.labeling.prompt import TeacherAnswer
 from smartdevdigest_ops.labeling.quote import Quote
@@ -146,7 +147,7 @@ def _plan_run(
     return LabelRun(settings.labeling, machine, cache, unlabeled=unlabeled, labeled=labeled, scratch=scratch)
 
 
-def _take_answers(pairs: _Pairs, rows: Sequence[Row], inquiries: Mapping[str, Inquiry]) -> None:
+def _take_answers(pairs: _Pairs, rows: Sequence[Row], inquiries: Mapping[str, LabelInquiry]) -> None:
     for row in rows:
         inquiry = inquiries.get(row["document_id"])
         outcome = inquiry.outcome if inquiry else OVER_BUDGET
@@ -156,7 +157,7 @@ def _take_answers(pairs: _Pairs, rows: Sequence[Row], inquiries: Mapping[str, In
             pairs.left_out.append(_left_out(row, outcome or OVER_BUDGET))
 
 
-def _compare(pairs: _Pairs, rows: Sequence[Row], inquiries: Mapping[str, Inquiry]) -> _SecondOpinions:
+def _compare(pairs: _Pairs, rows: Sequence[Row], inquiries: Mapping[str, LabelInquiry]) -> _SecondOpinions:
     """Second opinions beside the labels that are used."""
     used = {row["document_id"]: Label.model_validate_json(row["label"]) for rows in pairs.rows.values() for row in rows}
     opinions = _SecondOpinions(num_asked=len(inquiries))

@@ -26,13 +26,13 @@ from smartdevdigest_ops.settings.delivery import (
     QuantizationSettings,
     ReleaseSettings,
 )
+from smartdevdigest_ops.settings.judge import JudgeSettings, LocalJudgeSettings
 from smartdevdigest_ops.settings.labeling import (
     AgreementSettings,
     LabelingSettings,
     LocalTeacherSettings,
     OpenAITeacherSettings,
-    PriceSettings,
-    RequestSettings,
+    TeacherPriceSettings,
     TeacherSettings,
 )
 from smartdevdigest_ops.settings.load import (
@@ -50,6 +50,12 @@ from smartdevdigest_ops.settings.section import (
     resolve_path,
 )
 from smartdevdigest_ops.settings.serving import ServingSettings
+from smartdevdigest_ops.settings.teachers import (
+    EndpointSettings,
+    LocalModelSettings,
+    PriceSettings,
+    RequestSettings,
+)
 from smartdevdigest_ops.settings.training import (
     LoraSettings,
     M1Settings,
@@ -77,10 +83,14 @@ __all__ = [
     "DataSettings",
     "DigestingSettings",
     "DuplicateSettings",
+    "EndpointSettings",
     "EvaluationSettings",
     "ExecutionSettings",
     "FactorWeights",
+    "JudgeSettings",
     "LabelingSettings",
+    "LocalJudgeSettings",
+    "LocalModelSettings",
     "LocalTeacherSettings",
     "LoraSettings",
     "M1Settings",
@@ -99,6 +109,7 @@ __all__ = [
     "SettingsError",
     "SplitSettings",
     "StoreSettings",
+    "TeacherPriceSettings",
     "TeacherSettings",
     "TokenizerSettings",
     "TrackingSettings",

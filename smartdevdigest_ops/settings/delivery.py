@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from smartdevdigest_ops.settings.judge import JudgeSettings
 from smartdevdigest_ops.settings.section import Section
 
 
@@ -94,6 +95,7 @@ class EvaluationSettings(Section):
     bits_per_byte_documents: int = Field(
         8, gt=0, description="Test documents per language at most whose bits per byte are measured at every stage."
     )
+    judge: JudgeSettings = Field(default_factory=lambda: JudgeSettings())
 
 
 class ReleaseSettings(Section):

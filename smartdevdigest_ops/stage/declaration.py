@@ -29,6 +29,8 @@ UNTRACKED_SETTINGS = (
         for teacher in ("openai", "agreement.openai")
         for name in ("api_key_environment", "requests", "batch", "price")
     ),
+    *(f"evaluation.judge.{name}" for name in ("openai.api_key_environment", "openai.requests", "openai.price")),
+    "evaluation.judge.local.batch_size",
 )
 
 

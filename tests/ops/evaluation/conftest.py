@@ -1,9 +1,11 @@
-"""Test documents with gold from the shipped labels, and answers of a known quality."""
+"""Test documents with gold from the shipped labels, answers of a known quality, and a judge's endpoint."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
+from judge_server import JudgeEndpoint
 
 from smartdevdigest_ops.contracts import CrawlRecord, Difficulty, Label
 from smartdevdigest_ops.evaluation.gold import TestDocument, gold_of_label
@@ -59,3 +61,28 @@ def answers_of_systems(
     """A candidate clearly ahead of Lead-3, which is ahead of the untuned base."""
     shares = {CANDIDATE: 0.8, UNTUNED_BASE: 0.1, LEAD3: 0.4}
     return {system: answers_of_quality(system, gold_documents, share) for system, share in shares.items()}
+
+
+@pytest.fixture
+def judge_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeEndpoint]:
+    """An honest judge, and its key in JUDGE_KEY."""
+    monkeypatch.setenv("JUDGE_KEY", "any")
+    endpoint = JudgeEndpoint()
+    yield endpoint
+    endpoint.stop()
+
+
+@pytest.fixture
+def judge_settings(judge_endpoint: JudgeEndpoint) -> Callable[..., dict[str, Any]]:
+    """`judge_settings(max_documents=..., openai={...})`: settings of the judge at the endpoint, as plain JSON."""
+
+    def make(openai: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        endpoint = {
+            "base_url": judge_endpoint.base_url,
+            "model": "judge-model",
+            "api_key_environment": "JUDGE_KEY",
+            "requests": {"max_retries": 0, "timeout_seconds": 20},
+        }
+        return {"teacher": "openai", "openai": endpoint | dict(openai or {})} | changes
+
+    return make

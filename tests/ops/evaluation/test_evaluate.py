@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judge_server import JudgeEndpoint
 
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Label
@@ -16,7 +17,7 @@ from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.metrics import METRIC_TITLES
 from smartdevdigest_ops.evaluation.scores import document_scores
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, LEAD3, UNTUNED_BASE, Answer
-from smartdevdigest_ops.settings import Settings
+from smartdevdigest_ops.settings import Settings, load_settings
 
 BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
 Report = dict[str, Any]
@@ -147,7 +148,6 @@ def tiny_digester_dir(tiny_base_model: Path, tmp_path_factory: pytest.TempPathFa
     """The tiny model with the `ci` profile's digest settings beside it."""
     from smartdevdigest_ops.digesting.model import write_digest_config
     from smartdevdigest_ops.evaluation.systems import DIGEST_CONFIG, with_settings_of
-    from smartdevdigest_ops.settings import load_settings
 
     settings_dir = tmp_path_factory.mktemp("settings")
     write_digest_config(settings_dir, load_settings("ci"))
@@ -197,6 +197,36 @@ def test_files_are_judged_as_the_graph_judges_with_the_stores_labels_and_beside_
     assert report["origin"] == "human"
     # The two documents are in the train split of this store.
     assert len(report["leakage"]["url"]) == 2
+
+
+def test_files_are_judged_by_the_judge_of_the_settings_and_judged_again_at_no_cost(
+    tmp_path: Path,
+    files: Callable[..., tuple[Path, Path, Path]],
+    tiny_digester_dir: Path,
+    judge_endpoint: JudgeEndpoint,
+    judge_settings: Callable[..., dict[str, Any]],
+) -> None:
+    settings = load_settings(
+        "ci",
+        overrides={
+            "store": {"root": str(tmp_path / "store")},
+            "evaluation": {"judge": judge_settings(dimensions=["coverage"])},
+        },
+    )
+    lines: list[str] = []
+
+    def judged(out: str) -> Report:
+        return evaluate_files(*files(2, 2), tiny_digester_dir, tmp_path / out, settings, log=lines.append)
+
+    report = judged("out")
+    num_requests = len(judge_endpoint.bodies)
+    assert num_requests > 0
+    assert report["judge"]["origin"] == "human"
+    for by_system in report["judge"]["scores"].values():
+        assert set(by_system) == {CANDIDATE, LEAD3}
+    assert any(line.startswith("judge judge-model:") for line in lines)
+    assert judged("again")["judge"] == report["judge"]
+    assert len(judge_endpoint.bodies) == num_requests
 
 
 def _publish_train_split(

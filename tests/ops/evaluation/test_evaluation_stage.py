@@ -34,7 +34,7 @@ from smartdevdigest_ops.evaluation.systems import (
     Answer,
     generated_answers,
 )
-from smartdevdigest_ops.settings import Settings
+from smartdevdigest_ops.settings import Settings, load_settings
 from smartdevdigest_ops.stage import plan_stage
 from smartdevdigest_ops.training.trainer.run import CURVE_FILE
 
@@ -261,6 +261,24 @@ def test_a_release_of_another_model_makes_the_report_stale_and_the_release_of_it
     assert plan_stage("evaluation_report", ci_settings).fingerprint == compared.fingerprint
 
 
+def test_other_files_of_a_judge_of_this_machine_make_the_report_stale(
+    upstream: ArtifactStore, tmp_path: Path, tiny_base_model: Path
+) -> None:
+    judge = tmp_path / "judge"
+    shutil.copytree(tiny_base_model, judge)
+    settings = load_settings(
+        "ci",
+        overrides={
+            "store": {"root": str(tmp_path / "store")},
+            "evaluation": {"judge": {"teacher": "local", "local": {"model": str(judge)}}},
+        },
+    )
+    first = plan_stage("evaluation_report", settings)
+    assert "file:config.json" in first.outside
+    (judge / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+    assert plan_stage("evaluation_report", settings).fingerprint != first.fingerprint
+
+
 @pytest.mark.slow
 def test_the_stage_measures_every_system_and_stage_and_comes_out_the_same_again(
     upstream: ArtifactStore, ci_settings: Settings, run: Callable[..., Making]
@@ -273,6 +291,8 @@ def test_the_stage_measures_every_system_and_stage_and_comes_out_the_same_again(
     models = {CANDIDATE, UNQUANTIZED, RELEASE, UNTUNED_BASE}
     assert set(report["systems"]) == models | {LEAD3, "textrank", "majority", "readability"}
     assert report["systems_not_run"] == {"m1": "switched off in the settings"}
+    assert set(report["judge"]) == {"not_run"}
+    assert not any(name.startswith("judge") for name in making.metrics)
     # The candidate is the base model here, asked alike, and its unquantized self has an adapter merged.
     for by_system in report["languages"].values():
         assert by_system[CANDIDATE] == by_system[UNTUNED_BASE] == by_system[RELEASE]

@@ -111,3 +111,9 @@ def test_gold_of_another_origin_has_tables_of_its_own(
     page = render_report(evaluate(human, answers_of_systems, bootstrap=BOOTSTRAP))
     assert "Against gold of another origin: human" in page
     assert page.index("Against gold of another origin") > page.index("Metrics with intervals")
+
+
+def test_without_a_judge_the_page_says_so_and_shows_no_number_of_it(page: str) -> None:
+    section = page[page.index("<h2>Judged by a model</h2>") : page.index("<h2>How the answers")]
+    assert "Not run: no judge is configured (evaluation.judge.teacher is none)" in section
+    assert "<table" not in section

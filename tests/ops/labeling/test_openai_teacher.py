@@ -117,7 +117,7 @@ def test_a_model_that_labels_nothing_is_found_out_before_it_is_paid_for_every_do
     run_with: RunWith, endpoint: TeacherEndpoint
 ) -> None:
     endpoint.reply("I would rather not.")
-    with pytest.raises(LabelingError, match="gave 20 documents no label that can be read"):
+    with pytest.raises(LabelingError, match="gave 20 questions no answer that can be read"):
         ask(run_with(make_rows(60), max_answers=1, requests={"max_in_flight": 4}))
     assert len(endpoint.requests) <= 20 + 3
 
