@@ -79,6 +79,12 @@ def _is_readable(file: Path) -> bool:
     return True
 
 
+def _read_gpu_joules(handle: Any) -> float:
+    import pynvml
+
+    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+
+
 def _gpu_counters() -> list[Callable[[], float]]:
     import pynvml
 
@@ -88,7 +94,7 @@ def _gpu_counters() -> list[Callable[[], float]]:
         for number in range(pynvml.nvmlDeviceGetCount()):
             handle = pynvml.nvmlDeviceGetHandleByIndex(number)
             pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-            counters.append(lambda handle=handle: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
+            counters.append(partial(_read_gpu_joules, handle))
     except pynvml.NVMLError:
         return []  # no driver, or a GPU that does not count
     return counters

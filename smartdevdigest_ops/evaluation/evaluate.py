@@ -1,7 +1,7 @@
 """The report of what systems answered, and its files report.json, report.html and digests.jsonl.
 
-report.json is described by `contracts.evaluation_report` (contracts/schemas/evaluation_report.schema.json). What a caller
-adds to what can be told from answers is `Surroundings`.
+report.json is described by `contracts.evaluation_report` (contracts/schemas/evaluation_report.schema.json). What a
+caller adds to what can be told from answers is `Surroundings`.
 """
 
 import json
