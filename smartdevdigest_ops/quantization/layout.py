@@ -43,13 +43,13 @@ def layout_problems(model_dir: Path) -> list[str]:
         return ["config.json: no quantization_config, the directory would be loaded as unquantized"]
     if problems := list(_config_problems(quantization)):
         return problems
-    tensors, groups = _read(model_dir)
+    tensors, groups, plain = _read(model_dir)
     problems = []
     for layer, parts in tensors.items():
         if layer.endswith("lm_head") and not quantization.get("lm_head"):
             problems.append(f"{layer}: packed, but quantization_config does not say so (lm_head)")
         problems += _layer_problems(layer, parts, groups.get(layer, -1), quantization)
-    return problems + list(_fused_problems(tensors, _plain_layers(model_dir)))
+    return problems + list(_fused_problems(tensors, plain))
 
 
 def _config_problems(quantization: Mapping[str, Any]) -> Iterator[str]:
@@ -107,30 +107,22 @@ def _fused_problems(packed: Mapping[str, Any], plain: set[str]) -> Iterator[str]
                     yield f"{parent}: {name} is packed and {other} is not, but servers load them as one layer"
 
 
-def _read(model_dir: Path) -> tuple[dict[str, dict[str, _Tensor]], dict[str, int]]:
-    """Layer -> suffix -> header of each packed tensor, and layer -> largest group index."""
+def _read(model_dir: Path) -> tuple[dict[str, dict[str, _Tensor]], dict[str, int], set[str]]:
+    """Packed layer -> suffix -> header, packed layer -> largest group index, and layers with a dense `weight`."""
     from safetensors import safe_open
 
     tensors: dict[str, dict[str, _Tensor]] = defaultdict(dict)
     groups: dict[str, int] = {}
+    plain: set[str] = set()
     for file in sorted(model_dir.glob("*.safetensors")):
         with safe_open(file, framework="np") as stream:
             for name in stream.keys():  # noqa: SIM118 - no mapping
                 layer, _, suffix = name.rpartition(".")
-                if suffix in PACKED_SUFFIXES:
+                if suffix == "weight":
+                    plain.add(layer)
+                elif suffix in PACKED_SUFFIXES:
                     header = stream.get_slice(name)
                     tensors[layer][suffix] = _Tensor(tuple(header.get_shape()), header.get_dtype())
                 if suffix == "g_idx":
                     groups[layer] = int(stream.get_tensor(name).max())
-    return dict(tensors), groups
-
-
-def _plain_layers(model_dir: Path) -> set[str]:
-    """Layers that are stored as a dense `weight`."""
-    from safetensors import safe_open
-
-    found = set()
-    for file in sorted(model_dir.glob("*.safetensors")):
-        with safe_open(file, framework="np") as stream:
-            found |= {name.removesuffix(".weight") for name in stream.keys() if name.endswith(".weight")}  # noqa: SIM118
-    return found
+    return dict(tensors), groups, plain
