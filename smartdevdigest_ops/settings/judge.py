@@ -44,7 +44,7 @@ class JudgeSettings(Section):
         ("faithfulness", "coverage", "clarity"), description="Rated 1-5, one question each."
     )
     pairwise: bool = Field(True, description="Ask which of two summaries is better, too, in both orders.")
-    against: tuple[Literal["other", "release", "m1", "untuned_base", "lead3", "textrank"], ...] = Field(
+    against: tuple[Literal["unquantized", "other", "release", "m1", "untuned_base", "lead3", "textrank"], ...] = Field(
         ("lead3", "untuned_base"), description="Systems of the report that are judged beside the candidate."
     )
     max_documents: int = Field(
