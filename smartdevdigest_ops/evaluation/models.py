@@ -28,6 +28,7 @@ from smartdevdigest_ops.quantization.merge import merge_adapter
 from smartdevdigest_ops.release import RELEASE_FILE, read_release, release_before
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage import StageContext
+from smartdevdigest_ops.stage.demand import making_behind
 
 
 def model_answers(
@@ -37,7 +38,7 @@ def model_answers(
     settings, candidate = context.settings.evaluation, context.input("quantized_model").path
     answers = {CANDIDATE: _generate(context, CANDIDATE, candidate, documents)}
     not_run: dict[str, str] = {}
-    unquantized = _unquantized_model(context)
+    unquantized = unquantized_model(context)
     if isinstance(unquantized, Path):
         model_dir = with_settings_of(candidate, unquantized, context.scratch / UNQUANTIZED, calibrated=True)
         answers[UNQUANTIZED] = _generate(context, UNQUANTIZED, model_dir, documents)
@@ -64,13 +65,18 @@ def model_answers(
     return answers, not_run
 
 
-def _unquantized_model(context: StageContext) -> Path | str:
+def unquantized_model(context: StageContext) -> Path | str:
     """Directory of M1 with the adapter merged, which quantized_model was made from, or why there is none."""
     settings = context.settings
     if not settings.model.use_gptq:
         return "the candidate is not quantized"
     if not settings.evaluation.unquantized:
         return "switched off in the settings"
+    making = making_behind(context.store, "quantized_model", context.input("quantized_model").version)
+    for asset in ("m1_checkpoint", "m2_adapter"):
+        used, current = making.inputs.get(asset) if making else None, context.input(asset).version
+        if used != current:  # a later one that did not come through quantization
+            return f"the candidate was made from {asset} {used}, and {current} is the current one"
     merged, done = context.scratch / "merged", context.scratch / "merged.done"
     if not done.is_file():  # an interrupted try may have left a part
         shutil.rmtree(merged, ignore_errors=True)
@@ -121,7 +127,7 @@ def bits_per_byte_of_models(
 ) -> dict[str, dict[str, dict[str, float | int | None]]]:
     """Model on the way to the candidate -> language -> bits per byte of test documents."""
     texts = choose_texts(test_rows, context.settings.evaluation.bits_per_byte_documents)
-    unquantized = _unquantized_model(context)
+    unquantized = unquantized_model(context)
     models = {stage: context.input(stage).path for stage in ("base_model", "m1_checkpoint", "quantized_model")}
     if isinstance(unquantized, Path):
         models = models | {UNQUANTIZED: unquantized}

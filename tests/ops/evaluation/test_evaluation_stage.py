@@ -24,6 +24,7 @@ from smartdevdigest_ops.evaluation.evaluate import evaluate
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
+from smartdevdigest_ops.evaluation.models import unquantized_model
 from smartdevdigest_ops.evaluation.overlap import korean_self_check
 from smartdevdigest_ops.evaluation.systems import (
     CANDIDATE,
@@ -35,7 +36,7 @@ from smartdevdigest_ops.evaluation.systems import (
     generated_answers,
 )
 from smartdevdigest_ops.settings import Settings, load_settings
-from smartdevdigest_ops.stage import plan_stage
+from smartdevdigest_ops.stage import StageContext, plan_stage
 from smartdevdigest_ops.training.trainer.run import CURVE_FILE
 
 BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
@@ -180,9 +181,10 @@ def test_finished_bits_are_not_measured_again(tmp_path: Path, tiny_base_model: P
     assert 20 < measured[0] < 10 * 20 * 1.2
 
 
-def _publish(store: ArtifactStore, asset: str, staged: Path) -> None:
+def _publish(store: ArtifactStore, asset: str, staged: Path, **inputs: str) -> str:
     artifact = store.publish(staged, asset)
-    store.record(Making(asset, None, artifact.version, "0" * 16, {}, {}, "1", {}, {}, {}, []))
+    store.record(Making(asset, None, artifact.version, "0" * 16, inputs, {}, "1", {}, {}, {}, []))
+    return artifact.version
 
 
 @pytest.fixture
@@ -199,17 +201,15 @@ def upstream(
     import pyarrow.parquet as pq
 
     store = ArtifactStore(ci_settings.store_dir)
-    for asset in ("base_model", "m1_checkpoint", "quantized_model"):
+    versions: dict[str, str] = {}
+    for asset in ("base_model", "m1_checkpoint", "m2_adapter", "quantized_model"):
         staged = tmp_path / asset
-        shutil.copytree(tiny_base_model, staged)
+        shutil.copytree(tiny_adapter if asset == "m2_adapter" else tiny_base_model, staged)
+        if asset in ("m1_checkpoint", "m2_adapter"):
+            (staged / CURVE_FILE).write_text('{"step": 1, "loss": 2.0}\n', encoding="utf-8")
         if asset == "quantized_model":
             write_digest_config(staged, ci_settings)
-        if asset == "m1_checkpoint":
-            (staged / CURVE_FILE).write_text('{"step": 1, "loss": 3.0}\n', encoding="utf-8")
-        _publish(store, asset, staged)
-    shutil.copytree(tiny_adapter, tmp_path / "m2_adapter")
-    (tmp_path / "m2_adapter" / CURVE_FILE).write_text('{"step": 1, "loss": 2.0}\n', encoding="utf-8")
-    _publish(store, "m2_adapter", tmp_path / "m2_adapter")
+        versions[asset] = _publish(store, asset, staged, **versions if asset == "quantized_model" else {})
     labelled = [document for document in sample_documents if document.url in sample_labels]
     splits = {"train": labelled[10:40], "valid": labelled[8:10], "test": labelled[:8]}
     columns = ("url", "language", "title", "content", "source_type")
@@ -277,6 +277,24 @@ def test_other_files_of_a_judge_of_this_machine_make_the_report_stale(
     assert "file:config.json" in first.outside
     (judge / "tokenizer_config.json").write_text("{}", encoding="utf-8")
     assert plan_stage("evaluation_report", settings).fingerprint != first.fingerprint
+
+
+def test_an_adapter_that_the_candidate_was_not_made_from_is_not_taken_for_it(
+    upstream: ArtifactStore, ci_settings: Settings, tmp_path: Path
+) -> None:
+    def context() -> StageContext:
+        inputs = {asset: upstream.current(asset) for asset in ("m1_checkpoint", "m2_adapter", "quantized_model")}
+        return StageContext(ci_settings, inputs, tmp_path, tmp_path, upstream, None, print)
+
+    assert isinstance(unquantized_model(context()), Path)
+    before = upstream.current("m2_adapter")
+    assert before is not None
+    shutil.copytree(before.path, tmp_path / "later")
+    (tmp_path / "later" / "manifest.json").unlink()
+    (tmp_path / "later" / "notes.txt").write_text("later", encoding="utf-8")
+    later = _publish(upstream, "m2_adapter", tmp_path / "later")
+    why = f"the candidate was made from m2_adapter {before.version}, and {later} is the current one"
+    assert unquantized_model(context()) == why
 
 
 @pytest.mark.slow
