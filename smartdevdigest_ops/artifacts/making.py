@@ -1,6 +1,6 @@
 """The record of one making of an asset."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,11 @@ class Making:
     """Fingerprint of the making that this one stands for, because somebody decided so; empty of all others."""
 
     @property
+    def flat_settings(self) -> dict[str, Any]:
+        """Settings that decided it, by dotted name."""
+        return dict(_flat(self.settings))
+
+    @property
     def passed_gates(self) -> bool:
         """Whether every blocking check passed, so that others may build on it."""
         return all(check["passed"] for check in self.checks if check["blocking"])
@@ -53,6 +58,14 @@ class Making:
                 yield from ((asset, partition, version) for partition, version in versions.items())
             elif not asset.startswith("file:"):
                 yield asset, None, versions
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def read_record(path: Path) -> Making:

@@ -1,4 +1,4 @@
-"""Commands about what is in the store: `path`, `lineage`, `release`, `verify`, `prune`."""
+"""Commands about what is in the store: `path`, `lineage`, `trials`, `release`, `verify`, `prune`."""
 
 import argparse
 import sys
@@ -22,6 +22,8 @@ def add_to(commands: Commands) -> None:
         "(ASSET, ASSET[DROP], either with @VERSION, or a path): everything that it was made from",
     )  # fmt: skip
     lineage.add_argument("--documents", action="store_true", help="of an artifact: the documents, one by one")
+
+    commands.add("trials", "every evaluated model, the settings in which they differ, and what each came to", _trials)
 
     release = commands.add("release", "which model is served, and how that came to be; or decide otherwise", _release)
     decision = release.add_mutually_exclusive_group()
@@ -89,6 +91,14 @@ def _lineage_of_artifact(store: ArtifactStore, options: argparse.Namespace) -> i
 
     version = find_version(store, options.subjects[0])
     for line in document_lines(store, version) if options.documents else ancestry_lines(store, version):
+        print(line)
+    return 0
+
+
+def _trials(_: argparse.Namespace) -> int:
+    from smartdevdigest_ops.evaluation.trials import read_trials, trial_lines  # noqa: PLC0415
+
+    for line in trial_lines(read_trials(ArtifactStore(load_settings().store_dir))):
         print(line)
     return 0
 

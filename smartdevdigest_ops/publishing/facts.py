@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def gather_facts(store: ArtifactStore, model: Artifact) -> ModelFacts:
     base = makings["base_model"]
     settings: dict[str, Any] = {}
     for name in _TRAINED_BY:
-        settings |= makings[name].settings
+        settings |= makings[name].flat_settings
     base_model = str(base.notes["base_model"])
     snapshot = store.open("corpus_snapshot", makings["m1_checkpoint"].inputs["corpus_snapshot"])
     pairs = store.open("labeled_pairs", makings["m2_adapter"].inputs["labeled_pairs"])
@@ -77,20 +77,12 @@ def gather_facts(store: ArtifactStore, model: Artifact) -> ModelFacts:
         num_parameters=int(base.metrics["num_parameters"]),
         max_length=int(json.loads((model.path / "digest_config.json").read_text(encoding="utf-8"))["max_length"]),
         ancestors={name: makings[name].version for name in sorted(makings)},
-        settings=dict(sorted(_flat(settings))),
+        settings=dict(sorted(settings.items())),
         metrics={name: makings[name].metrics for name in makings},
         num_documents=dict(sorted(languages.items())),
         num_labels=_num_rows(pairs.path / "train.parquet"),
         sources=_largest(by_source),
     )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _documents_by_source(train: Path) -> Counter[tuple[str, str]]:
