@@ -1,8 +1,8 @@
 """What a report must show before its candidate may be released."""
 
 from smartdevdigest_ops.evaluation.evaluate import Report
+from smartdevdigest_ops.evaluation.report.verdict import format_interval, outcome
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, LEAD3
-from smartdevdigest_ops.evaluation.verdict import format_interval, outcome
 from smartdevdigest_ops.stage import Check, CheckResult
 
 # Contradictory Korean that shares two Latin words: ROUGE-L measured 0.15.

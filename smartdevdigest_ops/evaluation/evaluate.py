@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from smartdevdigest_ops.contracts.evaluation_report import EvaluationReport
-from smartdevdigest_ops.evaluation.difficulty import calibration_table, confusion_table, factor_table
-from smartdevdigest_ops.evaluation.generation import generation_counts
 from smartdevdigest_ops.evaluation.gold import TestDocument, origins
-from smartdevdigest_ops.evaluation.intervals import SMALL_SAMPLE, Bootstrap
 from smartdevdigest_ops.evaluation.judge.judging import NOT_CONFIGURED
-from smartdevdigest_ops.evaluation.metrics import COMPARED, METRIC_TITLES
-from smartdevdigest_ops.evaluation.quantization_delta import quantization_delta
-from smartdevdigest_ops.evaluation.report import render_report
-from smartdevdigest_ops.evaluation.scores import system_metrics, worst_documents
-from smartdevdigest_ops.evaluation.significance import holm, randomisation_p_value
-from smartdevdigest_ops.evaluation.statistic import Metric
+from smartdevdigest_ops.evaluation.metrics.difficulty import calibration_table, confusion_table, factor_table
+from smartdevdigest_ops.evaluation.metrics.generation import generation_counts
+from smartdevdigest_ops.evaluation.metrics.names import COMPARED, METRIC_TITLES
+from smartdevdigest_ops.evaluation.metrics.quantization_delta import quantization_delta
+from smartdevdigest_ops.evaluation.metrics.scores import system_metrics, worst_documents
+from smartdevdigest_ops.evaluation.report.page import render_report
+from smartdevdigest_ops.evaluation.report.verdict import write_verdict
+from smartdevdigest_ops.evaluation.statistics.intervals import SMALL_SAMPLE, Bootstrap
+from smartdevdigest_ops.evaluation.statistics.significance import holm, randomisation_p_value
+from smartdevdigest_ops.evaluation.statistics.statistic import Metric
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, GENERATING, SYSTEM_NAMES, UNQUANTIZED, Answer
-from smartdevdigest_ops.evaluation.verdict import write_verdict
 
 Report = dict[str, Any]
 _NUM_WORST = 5

@@ -11,7 +11,7 @@ from smartdevdigest_ops.contracts import CrawlRecord
 from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.model import load_digester
 from smartdevdigest_ops.drops.files import read_drop
-from smartdevdigest_ops.evaluation.baselines import fit_baselines
+from smartdevdigest_ops.evaluation.baselines.fit import fit_baselines
 from smartdevdigest_ops.evaluation.errors import EvaluationError
 from smartdevdigest_ops.evaluation.evaluate import Report, Surroundings, evaluate, write_report
 from smartdevdigest_ops.evaluation.gold import (
@@ -21,9 +21,9 @@ from smartdevdigest_ops.evaluation.gold import (
     read_gold_difficulty,
     read_gold_summaries,
 )
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.judge.judging import judge_answers
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, OTHER, Answer, baseline_answers, generated_answers
 from smartdevdigest_ops.settings import Settings
 

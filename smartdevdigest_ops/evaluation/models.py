@@ -9,10 +9,10 @@ from typing import Any
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.digesting.model import load_digester
 from smartdevdigest_ops.errors import UserError
-from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
 from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
-from smartdevdigest_ops.evaluation.report import STAGE_TITLES
+from smartdevdigest_ops.evaluation.metrics.compression import bits_per_byte_by_language, choose_texts, document_bits
+from smartdevdigest_ops.evaluation.report.page import STAGE_TITLES
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import (
     CANDIDATE,
     M1,

@@ -5,7 +5,7 @@ from pathlib import Path
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
-from smartdevdigest_ops.evaluation.baselines import fit_baselines
+from smartdevdigest_ops.evaluation.baselines.fit import fit_baselines
 from smartdevdigest_ops.evaluation.checks import (
     CHECKS,
     check_candidate_beats_lead3,
@@ -16,16 +16,16 @@ from smartdevdigest_ops.evaluation.checks import (
 )
 from smartdevdigest_ops.evaluation.evaluate import Surroundings, evaluate, write_report
 from smartdevdigest_ops.evaluation.gold import choose_documents
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.judge.judge import judge_files
 from smartdevdigest_ops.evaluation.judge.judging import judge_answers
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
+from smartdevdigest_ops.evaluation.metrics.overlap import korean_self_check
 from smartdevdigest_ops.evaluation.models import bits_per_byte_of_models, model_answers, previous_release_file
-from smartdevdigest_ops.evaluation.overlap import korean_self_check
-from smartdevdigest_ops.evaluation.report import CURVE_TITLES
-from smartdevdigest_ops.evaluation.summary import summary_markdown, summary_metrics
+from smartdevdigest_ops.evaluation.report.page import CURVE_TITLES
+from smartdevdigest_ops.evaluation.report.summary import summary_markdown, summary_metrics
+from smartdevdigest_ops.evaluation.report.training_curves import read_curve
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import baseline_answers
-from smartdevdigest_ops.evaluation.training_curves import read_curve
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage import Stage, StageContext, StageReport
 from smartdevdigest_ops.training.trainer.run import CURVE_FILE

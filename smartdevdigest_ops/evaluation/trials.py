@@ -10,9 +10,9 @@ from typing import Any
 
 from smartdevdigest_ops.artifacts import ArtifactError, ArtifactStore, Making
 from smartdevdigest_ops.evaluation.errors import EvaluationError
-from smartdevdigest_ops.evaluation.metrics import METRIC_TITLES
+from smartdevdigest_ops.evaluation.metrics.names import METRIC_TITLES
+from smartdevdigest_ops.evaluation.report.verdict import format_interval
 from smartdevdigest_ops.evaluation.systems import CANDIDATE
-from smartdevdigest_ops.evaluation.verdict import format_interval
 from smartdevdigest_ops.lineage.ancestry import find_ancestry
 
 SHOWN_METRICS = ("rougeL", "chrf_plus_plus", "keyword_f1", "difficulty_mae", "difficulty_spearman")

@@ -12,8 +12,8 @@ from typing import Any
 from smartdevdigest_ops.artifacts import content_hash
 from smartdevdigest_ops.contracts import DifficultyFactors, Label
 from smartdevdigest_ops.contracts.label import FACTOR_NAMES
-from smartdevdigest_ops.evaluation.intervals import Bootstrap, Interval
-from smartdevdigest_ops.evaluation.ordinal import kappa
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap, Interval
+from smartdevdigest_ops.evaluation.statistics.ordinal import kappa
 
 _BOOTSTRAP = Bootstrap(num_samples=1000, confidence=0.95, seed=17)
 _MOST_LISTED_IN_MARKDOWN = 20

@@ -12,9 +12,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from smartdevdigest_ops.evaluation.metrics import METRIC_TITLES
+from smartdevdigest_ops.evaluation.metrics.names import METRIC_TITLES
+from smartdevdigest_ops.evaluation.report.verdict import format_interval
 from smartdevdigest_ops.evaluation.systems import CANDIDATE
-from smartdevdigest_ops.evaluation.verdict import format_interval
 from smartdevdigest_ops.publishing.facts import ModelFacts
 
 _HUB = "hf:"

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from smartdevdigest_ops.evaluation.metrics import LOWER_IS_BETTER
+from smartdevdigest_ops.evaluation.metrics.names import LOWER_IS_BETTER
+from smartdevdigest_ops.evaluation.report.verdict import format_interval
 from smartdevdigest_ops.evaluation.systems import CANDIDATE
-from smartdevdigest_ops.evaluation.verdict import format_interval
 from smartdevdigest_ops.release.pointer import ReleaseError
 
 RELEASE = "release"

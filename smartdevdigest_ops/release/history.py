@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from smartdevdigest_ops.artifacts import ArtifactStore
-from smartdevdigest_ops.evaluation.verdict import format_interval
+from smartdevdigest_ops.evaluation.report.verdict import format_interval
 from smartdevdigest_ops.release.pointer import ReleaseError, release_chain
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore, Making, file_sha256
+from smartdevdigest_ops.evaluation.report.verdict import format_interval
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, UNQUANTIZED
-from smartdevdigest_ops.evaluation.verdict import format_interval
 from smartdevdigest_ops.release.gate import RELEASE, Comparison, Figures, candidate_figures, compare, is_loss
 from smartdevdigest_ops.release.pointer import RELEASE_FILE, read_release
 from smartdevdigest_ops.stage.declaration import Check, CheckResult, Stage, StageContext, StageReport

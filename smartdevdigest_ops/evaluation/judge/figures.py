@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.judge.judge import Judge
 from smartdevdigest_ops.evaluation.judge.judgement import Judgement, Preference, Rating
 from smartdevdigest_ops.evaluation.judge.known_answers import PREFERENCE, KnownPair
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 
 Interval = dict[str, float | int | None]
 Verdict = Literal["first", "second", "tie"]

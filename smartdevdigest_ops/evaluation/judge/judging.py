@@ -19,10 +19,10 @@ from typing import Any
 from smartdevdigest_ops.artifacts import content_hash
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.evaluation.gold import TestDocument, origins
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.judge.figures import SystemSummaries, known_answers, scores, win_rates
 from smartdevdigest_ops.evaluation.judge.judge import CACHE_DIRECTORY, Judge
 from smartdevdigest_ops.evaluation.judge.known_answers import build_pairs
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, Answer
 from smartdevdigest_ops.labeling.asking import MODELS_DIRECTORY
 from smartdevdigest_ops.labeling.cache import AnswerCache

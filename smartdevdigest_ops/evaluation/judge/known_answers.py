@@ -18,9 +18,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from smartdevdigest_ops.evaluation.faithfulness import Source, covered_terms, read_source
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.judge.judgement import Judgement, Preference, Rating
+from smartdevdigest_ops.evaluation.metrics.faithfulness import Source, covered_terms, read_source
 from smartdevdigest_ops.settings import JudgeSettings
 
 KINDS = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from smartdevdigest_ops.evaluation.judge.judging import describe_accuracy
-from smartdevdigest_ops.evaluation.verdict import format_interval
+from smartdevdigest_ops.evaluation.report.verdict import format_interval
 
 UNRELIABLE = "unreliable"
 

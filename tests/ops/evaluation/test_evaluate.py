@@ -13,9 +13,9 @@ from smartdevdigest_ops.evaluation.errors import EvaluationError
 from smartdevdigest_ops.evaluation.evaluate import evaluate, write_report
 from smartdevdigest_ops.evaluation.evaluate_files import evaluate_files
 from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
-from smartdevdigest_ops.evaluation.metrics import METRIC_TITLES
-from smartdevdigest_ops.evaluation.scores import document_scores
+from smartdevdigest_ops.evaluation.metrics.names import METRIC_TITLES
+from smartdevdigest_ops.evaluation.metrics.scores import document_scores
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, LEAD3, UNTUNED_BASE, Answer
 from smartdevdigest_ops.settings import Settings, load_settings
 

@@ -19,13 +19,13 @@ from smartdevdigest_ops.evaluation.checks import (
     check_no_test_document_in_train,
     check_outputs_are_valid,
 )
-from smartdevdigest_ops.evaluation.compression import bits_per_byte_by_language, choose_texts, document_bits
 from smartdevdigest_ops.evaluation.evaluate import evaluate
 from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
+from smartdevdigest_ops.evaluation.metrics.compression import bits_per_byte_by_language, choose_texts, document_bits
+from smartdevdigest_ops.evaluation.metrics.overlap import korean_self_check
 from smartdevdigest_ops.evaluation.models import unquantized_model
-from smartdevdigest_ops.evaluation.overlap import korean_self_check
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import (
     CANDIDATE,
     LEAD3,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.judge.judging import Judged, judge_answers
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import Answer
 from smartdevdigest_ops.settings import JudgeSettings, load_settings
 

@@ -9,10 +9,10 @@ from judge_server import JudgeEndpoint, takes_the_first
 
 from smartdevdigest_ops.evaluation.evaluate import Surroundings, evaluate
 from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.judge.judging import Judged
 from smartdevdigest_ops.evaluation.judge.markdown import judge_markdown
-from smartdevdigest_ops.evaluation.report import render_report
+from smartdevdigest_ops.evaluation.report.page import render_report
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import Answer
 
 BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from smartdevdigest_ops.evaluation.faithfulness import read_source
 from smartdevdigest_ops.evaluation.gold import Gold, TestDocument
 from smartdevdigest_ops.evaluation.judge.known_answers import alter_numbers, build_pairs, truncate
+from smartdevdigest_ops.evaluation.metrics.faithfulness import read_source
 from smartdevdigest_ops.settings import JudgeSettings
 
 SETTINGS = JudgeSettings()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from smartdevdigest_ops.evaluation.gold import TestDocument
-from smartdevdigest_ops.evaluation.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.judge.judge import Judge
 from smartdevdigest_ops.evaluation.judge.judgement import Judgement, Preference, Rating
 from smartdevdigest_ops.evaluation.judge.judging import judge_answers
+from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import Answer
 from smartdevdigest_ops.labeling.cache import AnswerCache
 from smartdevdigest_ops.labeling.errors import LabelingError

@@ -1,0 +1,1 @@
+"""Morphemes and sentences of both languages."""
