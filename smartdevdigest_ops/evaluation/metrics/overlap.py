@@ -1,9 +1,9 @@
 """How much of a gold summary or keyword list a system's answer holds. All values are in 0-1.
 
 ROUGE: rouge-score's F-measure, with its default tokenizer and Porter stemming for English and content morphemes
-(`text.morphemes`) for Korean; ROUGE-Lsum is of the sentences that `text.sentences` finds. BLEU: sacrebleu's sentence BLEU
-(effective order, so that a short summary without a shared 4-gram is not 0), tokenised as `13a` for English and as
-Kiwi's morphemes (`tokenize="none"`) for Korean, because sacrebleu's `ko-mecab` needs a system library. chrF++:
+(`text.morphemes`) for Korean; ROUGE-Lsum is of the sentences that `text.sentences` finds. BLEU: sacrebleu's sentence
+BLEU (effective order, so that a short summary without a shared 4-gram is not 0), tokenised as `13a` for English and
+as Kiwi's morphemes (`tokenize="none"`) for Korean, because sacrebleu's `ko-mecab` needs a system library. chrF++:
 sacrebleu's chrF2 on characters and on one and two words between spaces (`word_order=2`), alike in both languages.
 
 Source: Lin 2004 (ROUGE), Papineni et al. 2002 (BLEU), Popović 2017 (chrF++).
