@@ -193,7 +193,7 @@ def plot(readings: list[dict[str, Any]], file: Path) -> None:
     both[0].set_xlabel("text read, MB")
     both[1].set_xlabel("minutes")
     both[0].set_ylabel("bits per byte, held out")
-    both[1].legend()
+    both[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     figure.savefig(file, dpi=120, bbox_inches="tight")
 
 
