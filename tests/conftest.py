@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,16 @@ def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     directory = tmp_path_factory.mktemp("tiny_base_model")
     build_tiny_llama(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def instruct_model(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Path:
+    """The tiny model with room for the instruction."""
+    directory = tmp_path_factory.mktemp("instruct") / "model"
+    shutil.copytree(tiny_base_model, directory)
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
     return directory
 
 

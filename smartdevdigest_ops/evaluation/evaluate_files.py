@@ -1,6 +1,5 @@
 """Any model judged on any documents and gold files of the contract."""
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 from smartdevdigest_ops.artifacts import ArtifactStore, canonical_json, content_hash, file_sha256
 from smartdevdigest_ops.contracts import CrawlRecord
 from smartdevdigest_ops.corpus.read import read_split
-from smartdevdigest_ops.digesting.model import load_digester
 from smartdevdigest_ops.drops.files import read_drop
 from smartdevdigest_ops.evaluation.baselines.fit import fit_baselines
 from smartdevdigest_ops.evaluation.errors import EvaluationError
@@ -24,7 +22,7 @@ from smartdevdigest_ops.evaluation.gold import (
 from smartdevdigest_ops.evaluation.judge.judging import judge_answers
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
 from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
-from smartdevdigest_ops.evaluation.systems import CANDIDATE, OTHER, Answer, baseline_answers, generated_answers
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, OTHER, answers_of_model, baseline_answers
 from smartdevdigest_ops.settings import Settings
 
 
@@ -75,7 +73,10 @@ def evaluate_files(
     source = file_sha256(documents)
     models = {CANDIDATE: model_dir} | ({OTHER: against} if against else {})
     journals = {system: _journal(out, source, system, directory, chosen) for system, directory in models.items()}
-    answers = {system: _generate(system, models[system], chosen, journals[system], settings) for system in models}
+    answers = {
+        system: answers_of_model(system, directory, chosen, journal=journals[system], model=settings.model)
+        for system, directory in models.items()
+    }
     training = _TrainingData.of_store(settings)
     weights = settings.digesting.factor_weights.model_dump()
     pairs = [row for row in training.pairs if row["url"] not in urls]
@@ -131,17 +132,6 @@ class _TrainingData:
 def _journal(out: Path, source: str, system: str, model_dir: Path, documents: Sequence[TestDocument]) -> Path:
     identity = [source, system, str(model_dir.resolve()), [document.url for document in documents]]
     return out / f".digests-{content_hash(canonical_json(identity))}.jsonl"
-
-
-def _generate(
-    system: str, model_dir: Path, documents: Sequence[TestDocument], journal: Path, settings: Settings
-) -> list[Answer]:
-    model = settings.model
-    digester = load_digester(model_dir, device=model.device, precision=model.precision, threads=model.threads)
-    answers = generated_answers(system, digester, documents, journal=journal)
-    del digester
-    gc.collect()  # the next model would double the peak
-    return answers
 
 
 def _read_documents(path: Path) -> tuple[list[TestDocument], dict[str, int]]:

@@ -1,13 +1,11 @@
 """The models that a report measures: which they are, what they answer, how well they predict text."""
 
-import gc
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from smartdevdigest_ops.artifacts import ArtifactStore
-from smartdevdigest_ops.digesting.model import load_digester
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.metrics.compression import bits_per_byte_by_language, choose_texts, document_bits
@@ -20,7 +18,7 @@ from smartdevdigest_ops.evaluation.systems import (
     UNQUANTIZED,
     UNTUNED_BASE,
     Answer,
-    generated_answers,
+    answers_of_model,
     with_settings_of,
 )
 from smartdevdigest_ops.models.devices import choose_device
@@ -113,13 +111,8 @@ def previous_release_file(settings: Settings, store: ArtifactStore) -> list[Path
 
 
 def _generate(context: StageContext, system: str, model_dir: Path, documents: Sequence[TestDocument]) -> list[Answer]:
-    model = context.settings.model
-    digester = load_digester(model_dir, device=model.device, precision=model.precision, threads=model.threads)
     journal = context.scratch / f"digests-{system}.jsonl"
-    answers = generated_answers(system, digester, documents, journal=journal)
-    del digester
-    gc.collect()  # the next system's model would double the peak
-    return answers
+    return answers_of_model(system, model_dir, documents, journal=journal, model=context.settings.model)
 
 
 def bits_per_byte_of_models(

@@ -4,6 +4,7 @@ Answers are written to a journal as they come. A killed making continues where i
 batches, because a row's padding can move its last bits and with them a near tie.
 """
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +15,10 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from smartdevdigest_ops.digesting.calibration import CALIBRATION_FILE
-from smartdevdigest_ops.digesting.model import DIGEST_CONFIG, DigestOutcome
+from smartdevdigest_ops.digesting.model import DIGEST_CONFIG, DigestOutcome, load_digester
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.journal import read_journal
+from smartdevdigest_ops.settings import ModelSettings
 
 CANDIDATE = "candidate"
 UNQUANTIZED = "unquantized"
@@ -121,6 +123,17 @@ def generated_answers(
                 stream.flush()
             progress.update(len(indices))
     return [finished[document.url] for document in documents]
+
+
+def answers_of_model(
+    system: str, model_dir: Path, documents: Sequence[TestDocument], *, journal: Path, model: ModelSettings
+) -> list[Answer]:
+    """Answers of the model in a directory, which is in memory meanwhile and no longer."""
+    digester = load_digester(model_dir, device=model.device, precision=model.precision, threads=model.threads)
+    answers = generated_answers(system, digester, documents, journal=journal)
+    del digester
+    gc.collect()  # the next model would double the peak
+    return answers
 
 
 def _answer(system: str, url: str, outcome: DigestOutcome) -> Answer:

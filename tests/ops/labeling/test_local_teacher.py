@@ -1,6 +1,5 @@
 """A model of this machine as teacher: a tiny random one, which labels nothing well but everything in form."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,16 +27,6 @@ ANSWERS = {
     "max_prerequisites": 1, "max_prerequisite_characters": 12, "max_terms": 1, "max_explanation_characters": 24,
     "max_new_tokens": 256,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def instruct_model(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Path:
-    """The tiny model with room for the instruction."""
-    directory = tmp_path_factory.mktemp("instruct") / "model"
-    shutil.copytree(tiny_base_model, directory)
-    config = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
-    return directory
 
 
 @pytest.fixture

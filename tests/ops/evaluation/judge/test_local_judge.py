@@ -1,7 +1,5 @@
 """A judge of this machine: a tiny random model, whose digits are nobody's opinion but must be read right."""
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,16 +17,6 @@ from smartdevdigest_ops.labeling.local import Machine
 from smartdevdigest_ops.settings import JudgeSettings, load_settings
 
 MODEL = load_settings("ci", overrides={"model": {"threads": 1}}).model
-
-
-@pytest.fixture(scope="module")
-def instruct_model(tmp_path_factory: pytest.TempPathFactory, tiny_base_model: Path) -> Path:
-    """The tiny model with room for the instruction."""
-    directory = tmp_path_factory.mktemp("instruct") / "model"
-    shutil.copytree(tiny_base_model, directory)
-    config = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
-    return directory
 
 
 @pytest.fixture
