@@ -1,7 +1,8 @@
 r"""GPTQ by its settings, beside rounding to nearest: what 4 bits cost a merged model in bits per byte.
 
     python -m benchmarks.quantization --model DIR --pairs DIR --corpus DIR --work WORK \
-        --trials default act_order:desc_act=true group32:group_size=32 more:calibration_documents=128
+        --trials default act_order:desc_act=true group32:group_size=32 more:calibration_documents=128 \
+        recovered:recovery.passes=1
 
 `--model` is an unquantized model of the project with its tokenizer: an m1_checkpoint, or the merged model that
 quantized_model keeps in its scratch while it is made. A trial is NAME or NAME:KEY=VALUE[,KEY=VALUE...] with keys of
@@ -27,6 +28,7 @@ from smartdevdigest_ops.quantization.calibration import LANGUAGES, build_calibra
 from smartdevdigest_ops.quantization.checks import measure_tensors
 from smartdevdigest_ops.quantization.gptq import quantize_gptq
 from smartdevdigest_ops.quantization.load import load_for_inference, packed_layers
+from smartdevdigest_ops.quantization.recovery import recover
 from smartdevdigest_ops.quantization.rounding import round_weights
 from smartdevdigest_ops.settings import QuantizationSettings
 from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
@@ -37,10 +39,13 @@ _SEED = 17
 
 
 def parse_trial(text: str) -> tuple[str, QuantizationSettings]:
-    """`NAME[:KEY=VALUE,...]`."""
+    """`NAME[:KEY=VALUE,...]`; a key of `quantization.recovery` is recovery.KEY."""
     name, _, rest = text.partition(":")
     pairs = (pair.partition("=")[::2] for pair in rest.split(",") if pair)
-    own = {key: yaml.safe_load(value) for key, value in pairs}
+    own: dict[str, Any] = {}
+    for key, value in pairs:
+        section, _, field = key.rpartition(".")
+        (own.setdefault(section, {}) if section else own)[field] = yaml.safe_load(value)
     return name, QuantizationSettings.model_validate(own)
 
 
@@ -61,23 +66,28 @@ def run_trial(
     calibration = build_calibration(
         tokenizer,
         read_split(options.pairs, "train"),
-        num_documents=settings.calibration_documents,
+        num_documents=max(settings.calibration_documents, settings.recovery.documents),
         num_tokens=settings.calibration_tokens,
         prompt_tokens=_PROMPT_TOKENS,
         seed=_SEED,
     )
-    out = options.work / "quantized"
-    shutil.rmtree(out, ignore_errors=True)
+    out, recovered = options.work / "quantized", options.work / "recovered"
+    for directory in (out, recovered):
+        shutil.rmtree(directory, ignore_errors=True)
     started = time.perf_counter()
     report = quantize_gptq(
         options.model,
         out,
-        calibration.sequences,
+        calibration.sequences[: settings.calibration_documents],
         settings,
         device="cpu",
         threads=threads(),
         log_file=options.work / "gptq.log",
     )
+    if settings.recovery.passes:
+        sequences = calibration.sequences[: settings.recovery.documents]
+        recover(out, options.model, recovered, sequences, settings.recovery, device="cpu", seed=_SEED)
+        out = recovered
     seconds = time.perf_counter() - started
     sizes = measure_tensors(options.model, out)
     quantized = score(load_for_inference(out, device="cpu", dtype=torch.float32), tokenizer, texts)
@@ -85,7 +95,7 @@ def run_trial(
     round_weights(model, packed_layers(out), group_size=settings.group_size, symmetric=settings.symmetric)
     return {
         "seconds": seconds,
-        "calibration_tokens": calibration.num_tokens,
+        "calibration_tokens": sum(map(len, calibration.sequences[: settings.calibration_documents])),
         "fallback_layers": report.num_fallback_layers,
         "bits_per_weight": sizes.bits_per_packed_weight,
         "megabytes": sizes.total_bytes / 1e6,

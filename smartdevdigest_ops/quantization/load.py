@@ -100,7 +100,7 @@ def read_dense_state(model_dir: Path, dtype: "torch.dtype") -> dict[str, "torch.
     stored_minus_one = quantization.get("checkpoint_format", "gptq") == "gptq"
     state: dict[str, torch.Tensor] = {}
     packed: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in _tensors(model_dir):
+    for name, tensor in stored_tensors(model_dir):
         layer, _, kind = name.rpartition(".")
         if kind not in PACKED_SUFFIXES:
             state[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -123,7 +123,7 @@ def read_dense_state(model_dir: Path, dtype: "torch.dtype") -> dict[str, "torch.
 def packed_layers(model_dir: Path) -> dict[str, int]:
     """Module name -> bits of each packed layer of a GPTQ directory."""
     bits = int(_gptq_config(model_dir)["bits"])
-    names = (name.rpartition(".") for name, _ in _tensors(model_dir))
+    names = (name.rpartition(".") for name, _ in stored_tensors(model_dir))
     return {layer: bits for layer, _, kind in names if kind == "qweight"}
 
 
@@ -171,7 +171,12 @@ def _gptq_config(model_dir: Path) -> dict[str, Any]:
     return quantization
 
 
-def _tensors(model_dir: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
+def stored_tensors(model_dir: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
+    """Name and value of every tensor of a model directory, one in memory at a time.
+
+    Raises:
+        QuantizationError: the directory holds no safetensors file.
+    """
     from safetensors import safe_open
 
     files = sorted(model_dir.glob("*.safetensors"))

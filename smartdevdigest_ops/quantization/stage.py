@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from smartdevdigest_ops.digesting.prompt import PROMPT_VERSION
 from smartdevdigest_ops.lineage.document_index import document_id
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
 from smartdevdigest_ops.models.terms import carry_terms
-from smartdevdigest_ops.quantization.calibration import LANGUAGES, build_calibration
+from smartdevdigest_ops.quantization.calibration import LANGUAGES, CalibrationSet, build_calibration
 from smartdevdigest_ops.quantization.checks import (
     CHECKS,
     check_bits_per_byte,
@@ -29,6 +29,7 @@ from smartdevdigest_ops.quantization.compare import ComparisonTexts, ModelReadin
 from smartdevdigest_ops.quantization.gptq import GptqReport, quantize_gptq, require_group_size
 from smartdevdigest_ops.quantization.load import load_for_inference, packed_layers
 from smartdevdigest_ops.quantization.merge import MergeReport, merge_adapter
+from smartdevdigest_ops.quantization.recovery import RecoveryReport, recover
 from smartdevdigest_ops.quantization.rounding import round_weights
 from smartdevdigest_ops.stage import Stage, StageContext, StageReport
 
@@ -57,9 +58,13 @@ def make_quantized_model(context: StageContext) -> StageReport:
     tokenizer = AutoTokenizer.from_pretrained(merged, local_files_only=True)
     if settings.model.use_gptq:
         quantized = context.scratch / "quantized"
-        gptq_report = _quantize_once(context, merged, quantized, tokenizer, device, threads, metrics, calibrated)
-        shutil.copytree(quantized, context.out, dirs_exist_ok=True)
+        calibration = _draw_calibration(context, tokenizer, metrics)
+        calibrated |= set(calibration.document_ids)
+        gptq_report = _quantize_once(context, merged, quantized, calibration.sequences, device, threads, metrics)
         _say_what_gptq_did(context, gptq_report, metrics)
+        if settings.quantization.recovery.passes:
+            quantized = _recover_once(context, merged, quantized, calibration.sequences, device, metrics)
+        shutil.copytree(quantized, context.out, dirs_exist_ok=True)
     else:
         shutil.copytree(merged, context.out, dirs_exist_ok=True)
     carry_terms(
@@ -184,51 +189,83 @@ def _merge_once(context: StageContext, merged: Path, device: str, metrics: dict[
     return MergeReport(**json.loads(done.read_text(encoding="utf-8")))
 
 
+def _draw_calibration(
+    context: StageContext, tokenizer: "PreTrainedTokenizerBase", metrics: dict[str, float]
+) -> CalibrationSet:
+    """Sequences that GPTQ calibrates on, and after them those that only recovery training reads."""
+    settings = context.settings.quantization
+    num_recovery = settings.recovery.documents if settings.recovery.passes else 0
+    calibration = build_calibration(
+        tokenizer,
+        read_split(context.input("labeled_pairs").path, "train"),
+        num_documents=max(settings.calibration_documents, num_recovery),
+        num_tokens=settings.calibration_tokens,
+        prompt_tokens=_prompt_tokens(context),
+        seed=context.settings.seed,
+    )
+    gptq = slice(settings.calibration_documents)
+    metrics |= {
+        "num_calibration_documents": len(calibration.sequences[gptq]),
+        "num_calibration_tokens": sum(map(len, calibration.sequences[gptq])),
+    }
+    for language in LANGUAGES:
+        metrics[f"num_calibration_documents_{language}"] = calibration.languages[gptq].count(language)
+    return calibration
+
+
 def _quantize_once(
     context: StageContext,
     merged: Path,
     quantized: Path,
-    tokenizer: "PreTrainedTokenizerBase",
+    sequences: Sequence[Sequence[int]],
     device: str,
     threads: int,
     metrics: dict[str, float],
-    calibrated: set[str],
 ) -> GptqReport:
     """Quantize into scratch, or take what an interrupted try of this making quantized."""
-    settings = context.settings
-    calibration = build_calibration(
-        tokenizer,
-        read_split(context.input("labeled_pairs").path, "train"),
-        num_documents=settings.quantization.calibration_documents,
-        num_tokens=settings.quantization.calibration_tokens,
-        prompt_tokens=_prompt_tokens(context),
-        seed=settings.seed,
-    )
-    calibrated |= set(calibration.document_ids)
-    metrics |= {
-        "num_calibration_documents": len(calibration.sequences),
-        "num_calibration_tokens": calibration.num_tokens,
-    }
-    for language in LANGUAGES:
-        metrics[f"num_calibration_documents_{language}"] = calibration.languages.count(language)
+    settings = context.settings.quantization
     done = context.scratch / "quantized.json"
     if not done.is_file():
         shutil.rmtree(quantized, ignore_errors=True)
         start = time.perf_counter()
         log_file = context.scratch / "gptq.log"
-        context.log(f"GPTQ on {len(calibration.sequences)} sequences, {calibration.num_tokens} tokens; log: {log_file}")
-        report = quantize_gptq(
-            merged,
-            quantized,
-            calibration.sequences,
-            settings.quantization,
-            device=device,
-            threads=threads,
-            log_file=log_file,
-        )
+        chosen = sequences[: settings.calibration_documents]
+        context.log(f"GPTQ on {len(chosen)} sequences, {sum(map(len, chosen))} tokens; log: {log_file}")
+        report = quantize_gptq(merged, quantized, chosen, settings, device=device, threads=threads, log_file=log_file)
         metrics["gptq_seconds"] = time.perf_counter() - start
         _write_json(done, report.as_json())
     return GptqReport(**json.loads(done.read_text(encoding="utf-8")))
+
+
+def _recover_once(
+    context: StageContext,
+    merged: Path,
+    quantized: Path,
+    sequences: Sequence[Sequence[int]],
+    device: str,
+    metrics: dict[str, float],
+) -> Path:
+    """Directory with trained scales and norms; an interrupted try of it begins again."""
+    recovered, done = context.scratch / "recovered", context.scratch / "recovered.json"
+    settings = context.settings.quantization.recovery
+    if not done.is_file():
+        shutil.rmtree(recovered, ignore_errors=True)
+        start = time.perf_counter()
+        chosen = sequences[: settings.documents]
+        report = recover(quantized, merged, recovered, chosen, settings, device=device, seed=context.settings.seed)
+        metrics["recovery_seconds"] = time.perf_counter() - start
+        _write_json(done, report.as_json())
+    report = RecoveryReport(**json.loads(done.read_text(encoding="utf-8")))
+    context.log(
+        f"recovery training, {report.num_steps} steps: {report.divergence_before:.4f} -> {report.divergence_after:.4f} "
+        f"bits per token from the unquantized model{'' if report.is_kept else '; no closer, left as it was'}"
+    )
+    metrics |= {
+        "recovery_steps": report.num_steps,
+        "recovery_divergence_before": report.divergence_before,
+        "recovery_divergence_after": report.divergence_after,
+    }
+    return recovered
 
 
 def _say_what_gptq_did(context: StageContext, report: GptqReport, metrics: dict[str, float]) -> None:

@@ -24,6 +24,7 @@ from smartdevdigest_ops.settings.delivery import (
     EvaluationSettings,
     FactorWeights,
     QuantizationSettings,
+    RecoverySettings,
     ReleaseSettings,
 )
 from smartdevdigest_ops.settings.judge import JudgeSettings, LocalJudgeSettings
@@ -101,6 +102,7 @@ __all__ = [
     "PrivacySettings",
     "QualitySettings",
     "QuantizationSettings",
+    "RecoverySettings",
     "ReleaseSettings",
     "RequestSettings",
     "Section",

@@ -8,6 +8,16 @@ from smartdevdigest_ops.settings.judge import JudgeSettings
 from smartdevdigest_ops.settings.section import Section
 
 
+class RecoverySettings(Section):
+    """Training of scales and norms after quantization, to the unquantized model's predictions."""
+
+    passes: int = Field(0, ge=0, description="Passes over its sequences; 0: no recovery training.")
+    documents: int = Field(
+        64, gt=1, description="Sequences, drawn as those of calibration are, which are the first of them."
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Relative change of a scale or norm weight in a step.")
+
+
 class QuantizationSettings(Section):
     """GPTQ (arXiv 2210.17323)."""
 
@@ -26,6 +36,7 @@ class QuantizationSettings(Section):
     max_bits_per_byte_increase: float = Field(
         0.25, gt=0, description="Gate: most loss per language against the unquantized model."
     )
+    recovery: RecoverySettings = RecoverySettings()
 
 
 class AnswerSettings(Section):
