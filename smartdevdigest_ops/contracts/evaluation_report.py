@@ -67,7 +67,7 @@ class CalibrationRow(_Part):
 
 
 class QuantizationDelta(_Part):
-    """The candidate beside itself before quantization."""
+    """A quantized model beside itself before quantization."""
 
     difficulty_shift: Interval
     difficulty_distance: Interval
@@ -178,7 +178,9 @@ class EvaluationReport(Tables):
     difficulty_factors: dict[Language, dict[System, dict[str, dict[str, Interval]]]] = Field(
         description="Factor -> metric -> figure, before calibration."
     )
-    quantization: dict[Language, QuantizationDelta]
+    quantization: dict[Language, dict[System, QuantizationDelta]] = Field(
+        description="Of the candidate, and of rounding to nearest."
+    )
     systems: dict[System, str] = Field(description="Titles, in the order of the report.")
     systems_not_run: dict[System, str] = Field(description="Why.")
     metrics: dict[Metric, str] = Field(description="Titles, in the order of the report.")

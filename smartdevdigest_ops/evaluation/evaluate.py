@@ -23,7 +23,7 @@ from smartdevdigest_ops.evaluation.report.verdict import write_verdict
 from smartdevdigest_ops.evaluation.statistics.intervals import SMALL_SAMPLE, Bootstrap
 from smartdevdigest_ops.evaluation.statistics.significance import holm, randomisation_p_value
 from smartdevdigest_ops.evaluation.statistics.statistic import Metric
-from smartdevdigest_ops.evaluation.systems import CANDIDATE, GENERATING, SYSTEM_NAMES, UNQUANTIZED, Answer
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, GENERATING, ROUNDED, SYSTEM_NAMES, UNQUANTIZED, Answer
 
 Report = dict[str, Any]
 _NUM_WORST = 5
@@ -94,10 +94,9 @@ def evaluate(
             if (factors := factor_table(of, given, bootstrap))
         },
         "quantization": {
-            language: delta
+            language: deltas
             for language, (of, given) in languages.items()
-            if UNQUANTIZED in given
-            and (delta := quantization_delta(of, given[CANDIDATE], given[UNQUANTIZED], bootstrap))
+            if (deltas := _quantization_deltas(of, given, bootstrap))
         },
         "systems": {system: SYSTEM_NAMES[system] for system in answers},
         "metrics": METRIC_TITLES,
@@ -116,6 +115,20 @@ def evaluate(
         **asdict(surroundings or Surroundings()),
     }
     return report | {"verdict": write_verdict(report)}
+
+
+def _quantization_deltas(
+    documents: Sequence[TestDocument], answers: Mapping[str, Sequence[Answer]], bootstrap: Bootstrap
+) -> dict[str, dict[str, Any]]:
+    """Quantized system -> what changed; empty where the unquantized one did not run."""
+    if UNQUANTIZED not in answers:
+        return {}
+    return {
+        system: delta
+        for system in (CANDIDATE, ROUNDED)
+        if system in answers
+        and (delta := quantization_delta(documents, answers[system], answers[UNQUANTIZED], bootstrap))
+    }
 
 
 def _where(

@@ -15,6 +15,7 @@ from smartdevdigest_ops.evaluation.systems import (
     CANDIDATE,
     M1,
     RELEASE,
+    ROUNDED,
     UNQUANTIZED,
     UNTUNED_BASE,
     Answer,
@@ -22,7 +23,9 @@ from smartdevdigest_ops.evaluation.systems import (
     with_settings_of,
 )
 from smartdevdigest_ops.models.devices import choose_device
+from smartdevdigest_ops.quantization.load import load_for_inference, packed_layers, read_config
 from smartdevdigest_ops.quantization.merge import merge_adapter
+from smartdevdigest_ops.quantization.rounding import round_weights
 from smartdevdigest_ops.release import RELEASE_FILE, read_release, release_before
 from smartdevdigest_ops.settings import Settings
 from smartdevdigest_ops.stage import StageContext
@@ -36,12 +39,12 @@ def model_answers(
     settings, candidate = context.settings.evaluation, context.input("quantized_model").path
     answers = {CANDIDATE: _generate(context, CANDIDATE, candidate, documents)}
     not_run: dict[str, str] = {}
-    unquantized = unquantized_model(context)
-    if isinstance(unquantized, Path):
-        model_dir = with_settings_of(candidate, unquantized, context.scratch / UNQUANTIZED, calibrated=True)
-        answers[UNQUANTIZED] = _generate(context, UNQUANTIZED, model_dir, documents)
-    else:
-        not_run[UNQUANTIZED] = unquantized
+    for system, found in ((UNQUANTIZED, unquantized_model(context)), (ROUNDED, rounded_model(context))):
+        if isinstance(found, Path):
+            model_dir = with_settings_of(candidate, found, context.scratch / system, calibrated=True)
+            answers[system] = _generate(context, system, model_dir, documents)
+        else:
+            not_run[system] = found
     try:
         released = _released_model(context)
         if isinstance(released, Path):
@@ -84,6 +87,32 @@ def unquantized_model(context: StageContext) -> Path | str:
     return merged
 
 
+def rounded_model(context: StageContext) -> Path | str:
+    """Directory of the unquantized candidate, its layers that GPTQ packed rounded to nearest, or why there is none."""
+    import torch
+    from transformers import AutoTokenizer
+
+    if not context.settings.evaluation.rounded:
+        return "switched off in the settings"
+    unquantized, candidate = unquantized_model(context), context.input("quantized_model").path
+    if isinstance(unquantized, str):
+        return unquantized
+    quantization = read_config(candidate).get("quantization_config")
+    if quantization is None:
+        return "the candidate holds no packed layer"
+    rounded, done = context.scratch / "rounded_model", context.scratch / "rounded_model.done"
+    if not done.is_file():
+        shutil.rmtree(rounded, ignore_errors=True)
+        model = load_for_inference(unquantized, device="cpu", dtype=torch.float32)
+        round_weights(
+            model, packed_layers(candidate), group_size=quantization["group_size"], symmetric=quantization["sym"]
+        )
+        model.save_pretrained(rounded)
+        AutoTokenizer.from_pretrained(unquantized, local_files_only=True).save_pretrained(rounded)
+        done.touch()
+    return rounded
+
+
 def _released_model(context: StageContext) -> Path | str:
     """Directory of the newest released model that is not the candidate, or why there is none."""
     if not context.settings.evaluation.previous_release:
@@ -120,10 +149,10 @@ def bits_per_byte_of_models(
 ) -> dict[str, dict[str, dict[str, float | int | None]]]:
     """Model on the way to the candidate -> language -> bits per byte of test documents."""
     texts = choose_texts(test_rows, context.settings.evaluation.bits_per_byte_documents)
-    unquantized = unquantized_model(context)
     models = {stage: context.input(stage).path for stage in ("base_model", "m1_checkpoint", "quantized_model")}
-    if isinstance(unquantized, Path):
-        models = models | {UNQUANTIZED: unquantized}
+    for system, found in ((UNQUANTIZED, unquantized_model(context)), (ROUNDED, rounded_model(context))):
+        if isinstance(found, Path):
+            models = models | {system: found}
     table = {}
     for stage in [stage for stage in STAGE_TITLES if stage in models] if texts else ():
         bits = document_bits(

@@ -22,6 +22,7 @@ from smartdevdigest_ops.settings import ModelSettings
 
 CANDIDATE = "candidate"
 UNQUANTIZED = "unquantized"
+ROUNDED = "rounded"
 UNTUNED_BASE = "untuned_base"
 M1 = "m1"
 RELEASE = "release"
@@ -30,11 +31,12 @@ LEAD3 = "lead3"
 TEXTRANK = "textrank"
 MAJORITY = "majority"
 READABILITY = "readability"
-GENERATING = frozenset({CANDIDATE, UNQUANTIZED, OTHER, RELEASE, M1, UNTUNED_BASE})
+GENERATING = frozenset({CANDIDATE, UNQUANTIZED, ROUNDED, OTHER, RELEASE, M1, UNTUNED_BASE})
 # How systems are called in the report, in its order.
 SYSTEM_NAMES = {
     CANDIDATE: "Candidate (quantized M2)",
     UNQUANTIZED: "M2 before quantization",
+    ROUNDED: "M2 rounded to nearest",
     OTHER: "Other model",
     RELEASE: "Previous release",
     M1: "M1 without M2",

@@ -98,6 +98,11 @@ class EvaluationSettings(Section):
     unquantized: bool = Field(
         True, description="Generate with the candidate as it was before quantization too: what 4 bits cost."
     )
+    rounded: bool = Field(
+        False,
+        description="Generate with the unquantized candidate rounded to nearest too, at the candidate's bits: what "
+        "GPTQ is worth in digests. Written in full to scratch meanwhile; needs `unquantized`.",
+    )
     untuned_base: bool = Field(True, description="Generate with the untuned base model too.")
     m1_without_m2: bool = Field(True, description="Generate with M1 too, asked as the untuned base is.")
     previous_release: bool = Field(

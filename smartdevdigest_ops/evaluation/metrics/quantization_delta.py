@@ -1,4 +1,4 @@
-"""What quantizing changed in the candidate's answers, beside the metrics against gold that both are compared by."""
+"""What quantizing changed in a model's answers, beside the metrics against gold that both are compared by."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,18 +10,18 @@ from smartdevdigest_ops.evaluation.systems import Answer
 
 def quantization_delta(
     documents: Sequence[TestDocument],
-    candidate: Sequence[Answer],
+    quantized: Sequence[Answer],
     unquantized: Sequence[Answer],
     bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """Of the documents that both digested, with intervals.
 
-    `difficulty_shift` is the mean of candidate minus unquantized score (levels, signed), `difficulty_distance` of its
+    `difficulty_shift` is the mean of quantized minus unquantized score (levels, signed), `difficulty_distance` of its
     size, `same_summary` the share of equal summaries. Empty where no document was digested by both.
     """
     pairs = [
         (document.sampling_unit, new.digest, old.digest)
-        for document, new, old in zip(documents, candidate, unquantized, strict=True)
+        for document, new, old in zip(documents, quantized, unquantized, strict=True)
         if new.digest and old.digest
     ]
     if not pairs:

@@ -15,12 +15,13 @@ from smartdevdigest_ops.evaluation.leakage import LEAKS
 from smartdevdigest_ops.evaluation.metrics.names import FACTOR_METRICS, LOWER_IS_BETTER, METRICS
 from smartdevdigest_ops.evaluation.report.plots import plot_bits_per_byte, plot_metrics, plot_training_curve
 from smartdevdigest_ops.evaluation.report.verdict import format_interval, outcome
-from smartdevdigest_ops.evaluation.systems import CANDIDATE, SYSTEM_NAMES, UNQUANTIZED
+from smartdevdigest_ops.evaluation.systems import CANDIDATE, ROUNDED, SYSTEM_NAMES, UNQUANTIZED
 
 STAGE_TITLES = {
     "base_model": "Base model",
     "m1_checkpoint": "M1",
     UNQUANTIZED: "M2",
+    ROUNDED: "Rounded M2",
     "quantized_model": "Quantized M2",
 }
 """Models whose bits per byte are shown, in the order in which they come from each other."""

@@ -24,7 +24,7 @@ from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
 from smartdevdigest_ops.evaluation.metrics.compression import bits_per_byte_by_language, choose_texts, document_bits
 from smartdevdigest_ops.evaluation.metrics.overlap import korean_self_check
-from smartdevdigest_ops.evaluation.models import unquantized_model
+from smartdevdigest_ops.evaluation.models import rounded_model, unquantized_model
 from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import (
     CANDIDATE,
@@ -297,6 +297,37 @@ def test_an_adapter_that_the_candidate_was_not_made_from_is_not_taken_for_it(
     assert unquantized_model(context()) == why
 
 
+def test_the_layers_that_the_candidate_packed_are_rounded_in_what_it_was_made_from(
+    upstream: ArtifactStore, ci_settings: Settings, tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from smartdevdigest_ops.quantization.rounding import round_to_nearest
+
+    names = ("m1_checkpoint", "m2_adapter", "quantized_model")
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    quantization = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": True}
+    (packed / "config.json").write_text(json.dumps({"quantization_config": quantization}), encoding="utf-8")
+    layer = "model.layers.1.mlp.up_proj"
+    save_file({f"{layer}.qweight": torch.zeros(1, dtype=torch.int32)}, packed / "model.safetensors")
+    versions = {asset: artifact.version for asset in names if (artifact := upstream.current(asset))}
+    _publish(upstream, "quantized_model", packed, **versions)
+    inputs = {asset: upstream.current(asset) for asset in names}
+    context = StageContext(ci_settings, inputs, tmp_path, tmp_path, upstream, None, print)
+    rounded, unquantized = rounded_model(context), unquantized_model(context)
+    assert isinstance(rounded, Path)
+    assert isinstance(unquantized, Path)
+    before, after = (load_file(directory / "model.safetensors") for directory in (unquantized, rounded))
+    assert [name for name in before if not torch.equal(before[name], after[name])] == [f"{layer}.weight"]
+    nearest = round_to_nearest(before[f"{layer}.weight"].float(), bits=4, group_size=32, symmetric=True)
+    assert torch.equal(after[f"{layer}.weight"].float(), nearest)
+    (rounded / "kept.txt").touch()
+    assert rounded_model(context) == rounded  # a killed making takes it up
+    assert (rounded / "kept.txt").is_file()
+
+
 @pytest.mark.slow
 def test_the_stage_measures_every_system_and_stage_and_comes_out_the_same_again(
     upstream: ArtifactStore, ci_settings: Settings, run: Callable[..., Making]
@@ -308,7 +339,10 @@ def test_the_stage_measures_every_system_and_stage_and_comes_out_the_same_again(
     report = json.loads((artifact.path / "report.json").read_text(encoding="utf-8"))
     models = {CANDIDATE, UNQUANTIZED, RELEASE, UNTUNED_BASE}
     assert set(report["systems"]) == models | {LEAD3, "textrank", "majority", "readability"}
-    assert report["systems_not_run"] == {"m1": "switched off in the settings"}
+    assert report["systems_not_run"] == {
+        "m1": "switched off in the settings",
+        "rounded": "the candidate holds no packed layer",
+    }
     assert set(report["judge"]) == {"not_run"}
     assert not any(name.startswith("judge") for name in making.metrics)
     # The candidate is the base model here, asked alike, and its unquantized self has an adapter merged.
