@@ -92,7 +92,7 @@ def run_trial(
     sizes = measure_tensors(options.model, out)
     quantized = score(load_for_inference(out, device="cpu", dtype=torch.float32), tokenizer, texts)
     model = load_for_inference(options.model, device="cpu", dtype=torch.float32)
-    round_weights(model, packed_layers(out), group_size=settings.group_size, symmetric=settings.symmetric)
+    round_weights(model, packed_layers(out), symmetric=settings.symmetric)
     return {
         "seconds": seconds,
         "calibration_tokens": sum(map(len, calibration.sequences[: settings.calibration_documents])),

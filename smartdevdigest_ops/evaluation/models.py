@@ -104,9 +104,7 @@ def rounded_model(context: StageContext) -> Path | str:
     if not done.is_file():
         shutil.rmtree(rounded, ignore_errors=True)
         model = load_for_inference(unquantized, device="cpu", dtype=torch.float32)
-        round_weights(
-            model, packed_layers(candidate), group_size=quantization["group_size"], symmetric=quantization["sym"]
-        )
+        round_weights(model, packed_layers(candidate), symmetric=quantization["sym"])
         model.save_pretrained(rounded)
         AutoTokenizer.from_pretrained(unquantized, local_files_only=True).save_pretrained(rounded)
         done.touch()

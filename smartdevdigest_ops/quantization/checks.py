@@ -34,7 +34,11 @@ CHECKS = (
         "generation_is_not_garbage",
         "Greedy answers do not turn into one token repeated where the unquantized model's are sound.",
     ),
-    Check("reloads_in_transformers", "transformers loads the artifact by itself and computes the same logits."),
+    Check(
+        "reloads",
+        "transformers (gptqmodel, where quantization.overrides give layers formats of their own) loads the artifact by "
+        "itself and computes the same logits.",
+    ),
 )
 
 # Relative to the largest logit: the kernels round every weight to 16 bits first.
@@ -183,30 +187,45 @@ def check_generation(before: ModelReading, after: ModelReading, examples: Sequen
 
 
 def check_reload(model_dir: Path, served: "PreTrainedModel", prompt: list[int], log_file: Path) -> CheckResult:
-    """`reloads_in_transformers`: against `served`, the model that everything else was measured on."""
+    """`reloads`: against `served`, the model that everything else was measured on."""
     import torch
-    from transformers import AutoModelForCausalLM, GPTQConfig
 
-    options = {}
-    quantization = read_config(model_dir).get("quantization_config")
-    if quantization is not None and served.device.type == "cpu":
-        # The plain kernel: the fast one for CPUs is compiled for a minute at first use, to be used once here.
-        options["quantization_config"] = GPTQConfig(bits=quantization["bits"], backend="torch")
     ids_1T = torch.tensor([prompt], device=served.device)
     with output_to_log(log_file.resolve()), torch.inference_mode(), torch.compiler.set_stance("force_eager"):
-        model = AutoModelForCausalLM.from_pretrained(
-            model_dir.resolve(), dtype=served.dtype, device_map=str(served.device), local_files_only=True, **options
-        ).eval()
+        model, loader = _load_by_itself(model_dir.resolve(), served)
         found = model(input_ids=ids_1T).logits.float()
         expected = served(input_ids=ids_1T).logits.float()
     difference, largest = (found - expected).abs().max().item(), expected.abs().max().item()
     return CheckResult(
-        "reloads_in_transformers",
+        "reloads",
         difference <= _RELOAD_TOLERANCE * largest,
-        f"logits of the reloaded model differ by at most {difference:.2e}; {_RELOAD_TOLERANCE * largest:.2e} is "
-        f"rounding (largest logit {largest:.3g}).",
+        f"logits of the model that {loader} loaded differ by at most {difference:.2e}; "
+        f"{_RELOAD_TOLERANCE * largest:.2e} is rounding (largest logit {largest:.3g}).",
         {"max_logit_difference": difference},
     )
+
+
+def _load_by_itself(model_dir: Path, served: "PreTrainedModel") -> tuple["PreTrainedModel", str]:
+    """The model as others load it, in the type and on the device of `served`, and by which package."""
+    import torch
+    from transformers import AutoModelForCausalLM, GPTQConfig
+
+    quantization = read_config(model_dir).get("quantization_config") or {}
+    if quantization.get("dynamic"):
+        from gptqmodel import BACKEND, GPTQModel
+
+        # Its kernels compute in 16 bits alone.
+        dtype = torch.float16 if served.dtype == torch.float32 else served.dtype
+        loaded = GPTQModel.load(str(model_dir), device=str(served.device), dtype=dtype, backend=BACKEND.GPTQ_TORCH)
+        return loaded.model.eval(), "gptqmodel"
+    options = {}
+    if quantization and served.device.type == "cpu":
+        # The plain kernel: the fast one for CPUs is compiled for a minute at first use, to be used once here.
+        options["quantization_config"] = GPTQConfig(bits=quantization["bits"], backend="torch")
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype=served.dtype, device_map=str(served.device), local_files_only=True, **options
+    )
+    return model.eval(), "transformers"
 
 
 def _tensor_shapes(model_dir: Path) -> dict[str, tuple[tuple[int, ...], int]]:

@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.quantization.errors import QuantizationError
+from smartdevdigest_ops.quantization.layer_formats import LayerFormat, dynamic_rules, plan_layers
 from smartdevdigest_ops.quantization.quiet import output_to_log
 from smartdevdigest_ops.settings import QuantizationSettings
 
 if TYPE_CHECKING:
     import torch
 
-# What the kernels of transformers and gptqmodel take; vLLM's fast path (Marlin) takes 32, 64 and 128.
-GROUP_SIZES = (16, 32, 64, 128, 256, 512, 1024)
-_PACK_MULTIPLE = 32
 _QUANTIZER_LOG = "quant_log.csv"
 # gptqmodel refuses fewer: its loader takes two of the pool's threads for itself.
 _MIN_WORKERS = 2
@@ -46,31 +44,6 @@ class GptqReport:
         return asdict(self)
 
 
-def require_group_size(model_dir: Path, group_size: int) -> None:
-    """Refuse a group size that does not divide the inputs of every linear layer, before hours are spent.
-
-    Raises:
-        QuantizationError: it does not; names the layer and the sizes that would do.
-    """
-    sizes = {name: shape for name, shape in _linear_shapes(model_dir).items() if not name.endswith("lm_head")}
-    for name, (num_outputs, num_inputs) in sizes.items():
-        if num_inputs % _PACK_MULTIPLE or num_outputs % _PACK_MULTIPLE:
-            raise QuantizationError(
-                f"{name} maps {num_inputs} inputs to {num_outputs} outputs; GPTQ packs weights by "
-                f"{_PACK_MULTIPLE} in both directions. This base model cannot be packed: set model.use_gptq to false, "
-                "or choose another model.base_model."
-            )
-    if group_size in GROUP_SIZES and all(num_inputs % group_size == 0 for _, num_inputs in sizes.values()):
-        return
-    valid = [size for size in GROUP_SIZES if all(num_inputs % size == 0 for _, num_inputs in sizes.values())]
-    misfits = [(name, num_inputs) for name, (_, num_inputs) in sizes.items() if num_inputs % group_size]
-    found = "does not divide the {1} inputs of {0}".format(*misfits[0]) if misfits else "is no size that kernels know"
-    raise QuantizationError(
-        f"quantization.group_size={group_size} {found}: the last group would be short and no kernel could run it. "
-        f"Set it to one of {', '.join(map(str, valid))} (64 or 128 are usual; smaller is larger and closer)."
-    )
-
-
 def quantize_gptq(
     model_dir: Path,
     out: Path,
@@ -88,16 +61,16 @@ def quantize_gptq(
     of the scales, unless a value is too large for it.
 
     Raises:
-        QuantizationError: the group size does not fit the model, or gptqmodel could not quantize it.
+        QuantizationError: settings and model do not fit (`plan_layers`), or gptqmodel could not quantize it.
     """
-    require_group_size(model_dir, settings.group_size)
+    dynamic = dynamic_rules(plan_layers(model_dir, settings), LayerFormat(settings.bits, settings.group_size))
     model_dir, out, log_file = model_dir.resolve(), out.resolve(), log_file.resolve()
     # Read once, at import. The packing extension would be compiled for a minute with a C++ compiler at first use;
     # without it packing runs in numpy and gives the same words.
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(_MIN_WORKERS, threads)))
     os.environ.setdefault("GPTQMODEL_DISABLE_PACK_EXT", "1")
     with output_to_log(log_file) as progress:
-        report = _quantize(model_dir, out, sequences, settings, device, progress)
+        report = _quantize(model_dir, out, sequences, settings, dynamic, device, progress)
     # gptqmodel "repairs" the generation settings and re-saves the tokenizer; both are the merged model's own.
     for file in model_dir.iterdir():
         if file.suffix != ".safetensors" and file.name not in ("config.json", "model.safetensors.index.json"):
@@ -110,6 +83,7 @@ def _quantize(
     out: Path,
     sequences: Sequence[Sequence[int]],
     settings: QuantizationSettings,
+    dynamic: dict[str, dict[str, int]],
     device: str,
     progress: Any,
 ) -> GptqReport:
@@ -125,6 +99,7 @@ def _quantize(
         desc_act=settings.desc_act,
         sym=settings.symmetric,
         damp_percent=settings.damping,
+        dynamic=dynamic or None,
         offload_to_disk=False,
     )
     calibration = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in sequences]
@@ -176,18 +151,3 @@ def _read_quantizer_log(path: Path) -> GptqReport:
         num_fallback_layers=fallbacks,
         mean_loss=sum(losses) / len(losses) if losses else None,
     )
-
-
-def _linear_shapes(model_dir: Path) -> dict[str, tuple[int, int]]:
-    """(outputs, inputs) of every linear layer, from the configuration alone: no weight is read."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    return {
-        name: (module.out_features, module.in_features)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smartdevdigest_ops.quantization.layer_formats import FUSED, stored_format
 from smartdevdigest_ops.quantization.load import PACKED_SUFFIXES, read_config
 
 _WORD_BITS = 32
@@ -20,7 +21,6 @@ _BITS = (4, 8)
 # Marlin's; -1 is one group per output.
 _GROUP_SIZES = (-1, 32, 64, 128)
 _FORMATS = ("gptq", "gptq_v2")
-_FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 _TYPES = {"qweight": ("I32",), "qzeros": ("I32",), "g_idx": ("I32",), "scales": ("F16", "BF16")}
 
 
@@ -49,7 +49,7 @@ def layout_problems(model_dir: Path) -> list[str]:
         if layer.endswith("lm_head") and not quantization.get("lm_head"):
             problems.append(f"{layer}: packed, but quantization_config does not say so (lm_head)")
         problems += _layer_problems(layer, parts, groups.get(layer, -1), quantization)
-    return problems + list(_fused_problems(tensors, plain))
+    return problems + list(_fused_problems(tensors, plain, quantization))
 
 
 def _config_problems(quantization: Mapping[str, Any]) -> Iterator[str]:
@@ -65,8 +65,10 @@ def _config_problems(quantization: Mapping[str, Any]) -> Iterator[str]:
             yield f"quantization_config.{key}: {quantization.get(key)!r}, true or false needed"
     if quantization.get("checkpoint_format", "gptq") not in _FORMATS:
         yield f"quantization_config.checkpoint_format: {quantization['checkpoint_format']!r}, one of {_FORMATS} needed"
-    if quantization.get("dynamic"):
-        yield "quantization_config.dynamic: transformers does not read settings of single layers"
+    dynamic = quantization.get("dynamic") or {}
+    for rule, values in dynamic.items():
+        if values.get("bits", bits) not in _BITS or values.get("group_size", size) not in _GROUP_SIZES:
+            yield f"quantization_config.dynamic: {rule}: {values}, bits of {_BITS}, groups of {_GROUP_SIZES} needed"
 
 
 def _layer_problems(
@@ -80,8 +82,12 @@ def _layer_problems(
         if parts[suffix].dtype not in types:
             yield f"{layer}.{suffix}: {parts[suffix].dtype}, {' or '.join(types)} needed"
     inputs, outputs = parts["g_idx"].shape[0], parts["scales"].shape[-1]
-    codes = _WORD_BITS // quantization["bits"]
-    size = inputs if quantization["group_size"] == -1 else quantization["group_size"]
+    stored = stored_format(quantization, layer)
+    if stored.bits not in _BITS:
+        yield f"{layer}: packed, but quantization_config.dynamic says that it is not"
+        return
+    codes = _WORD_BITS // stored.bits
+    size = inputs if stored.group_size == -1 else stored.group_size
     if inputs % size or inputs % codes or outputs % codes:
         yield f"{layer}: {inputs} inputs and {outputs} outputs are not whole groups of {size} and words of {codes}"
         return
@@ -98,13 +104,17 @@ def _layer_problems(
         yield f"{layer}.g_idx: groups up to {last_group}, {inputs // size - 1} needed"
 
 
-def _fused_problems(packed: Mapping[str, Any], plain: set[str]) -> Iterator[str]:
+def _fused_problems(packed: Mapping[str, Any], plain: set[str], quantization: Mapping[str, Any]) -> Iterator[str]:
     for layer in packed:
         parent, _, name = layer.rpartition(".")
-        for together in _FUSED:
+        for fused, together in FUSED.items():
             for other in together if name in together else ():
                 if f"{parent}.{other}" in plain:
                     yield f"{parent}: {name} is packed and {other} is not, but servers load them as one layer"
+            if name in together and (
+                stored_format(quantization, layer) != stored_format(quantization, f"{parent}.{fused}")
+            ):
+                yield f"{layer}: servers load it as part of {fused}, which has another format by quantization_config"
 
 
 def _read(model_dir: Path) -> tuple[dict[str, dict[str, _Tensor]], dict[str, int], set[str]]:

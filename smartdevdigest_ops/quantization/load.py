@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.quantization.errors import QuantizationError
+from smartdevdigest_ops.quantization.layer_formats import LayerFormat, stored_format
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +96,6 @@ def read_dense_state(model_dir: Path, dtype: "torch.dtype") -> dict[str, "torch.
         QuantizationError: not GPTQ, bits that are not 2, 4 or 8, or a layer lacks one of its tensors.
     """
     quantization = _gptq_config(model_dir)
-    bits = int(quantization["bits"])
     # Absent in files older than the second format, which were all of the first.
     stored_minus_one = quantization.get("checkpoint_format", "gptq") == "gptq"
     state: dict[str, torch.Tensor] = {}
@@ -108,6 +108,7 @@ def read_dense_state(model_dir: Path, dtype: "torch.dtype") -> dict[str, "torch.
         parts = packed.setdefault(layer, {})
         parts[kind] = tensor
         if len(parts) == len(PACKED_SUFFIXES):
+            bits = _readable_bits(model_dir, stored_format(quantization, layer).bits)
             weight = dequantize(bits=bits, zeros_stored_minus_one=stored_minus_one, **packed.pop(layer))
             state[f"{layer}.weight"] = weight.to(dtype)
     if packed:
@@ -120,11 +121,11 @@ def read_dense_state(model_dir: Path, dtype: "torch.dtype") -> dict[str, "torch.
     return state
 
 
-def packed_layers(model_dir: Path) -> dict[str, int]:
-    """Module name -> bits of each packed layer of a GPTQ directory."""
-    bits = int(_gptq_config(model_dir)["bits"])
+def packed_layers(model_dir: Path) -> dict[str, LayerFormat]:
+    """Module name -> format of each packed layer of a GPTQ directory."""
+    quantization = _gptq_config(model_dir)
     names = (name.rpartition(".") for name, _ in stored_tensors(model_dir))
-    return {layer: bits for layer, _, kind in names if kind == "qweight"}
+    return {layer: stored_format(quantization, layer) for layer, _, kind in names if kind == "qweight"}
 
 
 def dequantize(
@@ -163,12 +164,17 @@ def _gptq_config(model_dir: Path) -> dict[str, Any]:
             f"{quantization.get('checkpoint_format')!r}; only GPTQ (gptq, gptq_v2) can be unpacked without its own "
             "kernels. Load this model on a GPU, or quantize it with the quantized_model stage."
         )
-    if quantization.get("bits") not in _READABLE_BITS:
+    _readable_bits(model_dir, quantization.get("bits"))
+    return quantization
+
+
+def _readable_bits(model_dir: Path, bits: object) -> int:
+    if not isinstance(bits, int) or bits not in _READABLE_BITS:
         raise QuantizationError(
-            f"{model_dir / 'config.json'}: {quantization.get('bits')!r} bits; codes of {_READABLE_BITS} bits fill "
+            f"{model_dir / 'config.json'}: {bits!r} bits; codes of {_READABLE_BITS} bits fill "
             "32-bit words evenly and can be unpacked. Quantize to 4 or 8 bits."
         )
-    return quantization
+    return bits
 
 
 def stored_tensors(model_dir: Path) -> Iterator[tuple[str, "torch.Tensor"]]:

@@ -10,19 +10,24 @@ Source: Frantar et al. 2022 (arXiv 2210.17323), section 5, where it is the basel
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from smartdevdigest_ops.quantization.layer_formats import LayerFormat
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 
-def round_weights(model: "PreTrainedModel", layers: Mapping[str, int], *, group_size: int, symmetric: bool) -> None:
-    """Replace the weights of `layers` (module name -> bits) by their nearest codes, in place."""
+def round_weights(model: "PreTrainedModel", layers: Mapping[str, LayerFormat], *, symmetric: bool) -> None:
+    """Replace the weights of `layers` (module name -> format) by their nearest codes, in place."""
     import torch
 
     with torch.no_grad():
-        for name, bits in layers.items():
+        for name, stored in layers.items():
             weight_OI = model.get_submodule(name).weight
-            weight_OI.copy_(round_to_nearest(weight_OI.float(), bits=bits, group_size=group_size, symmetric=symmetric))
+            nearest_OI = round_to_nearest(
+                weight_OI.float(), bits=stored.bits, group_size=stored.group_size, symmetric=symmetric
+            )
+            weight_OI.copy_(nearest_OI)
 
 
 def round_to_nearest(weight_OI: "torch.Tensor", *, bits: int, group_size: int, symmetric: bool) -> "torch.Tensor":

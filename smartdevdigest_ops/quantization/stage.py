@@ -26,7 +26,8 @@ from smartdevdigest_ops.quantization.checks import (
     measure_tensors,
 )
 from smartdevdigest_ops.quantization.compare import ComparisonTexts, ModelReading, choose_texts, read_with
-from smartdevdigest_ops.quantization.gptq import GptqReport, quantize_gptq, require_group_size
+from smartdevdigest_ops.quantization.gptq import GptqReport, quantize_gptq
+from smartdevdigest_ops.quantization.layer_formats import plan_layers
 from smartdevdigest_ops.quantization.load import load_for_inference, packed_layers
 from smartdevdigest_ops.quantization.merge import MergeReport, merge_adapter
 from smartdevdigest_ops.quantization.recovery import RecoveryReport, recover
@@ -49,7 +50,7 @@ def make_quantized_model(context: StageContext) -> StageReport:
     device = choose_device(settings.model.device)
     threads = use_threads(settings.model.threads)
     if settings.model.use_gptq:
-        require_group_size(m1, settings.quantization.group_size)
+        plan_layers(m1, settings.quantization)  # refuses before anything is merged
     metrics: dict[str, float] = {}
     calibrated: set[str] = set()
 
@@ -131,8 +132,7 @@ def _read_rounded(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: ComparisonTexts, context: StageContext
 ) -> Mapping[str, float]:
     """Bits per byte by language with the layers that GPTQ packed rounded to nearest; `model` is changed."""
-    settings = context.settings.quantization
-    round_weights(model, packed_layers(context.out), group_size=settings.group_size, symmetric=settings.symmetric)
+    round_weights(model, packed_layers(context.out), symmetric=context.settings.quantization.symmetric)
     return _read(model, tokenizer, ComparisonTexts(texts.texts, ()), context).bits_per_byte
 
 

@@ -1,8 +1,9 @@
 """What becomes of the trained model: quantized, judged, released, put to use."""
 
+import re
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from smartdevdigest_ops.settings.judge import JudgeSettings
 from smartdevdigest_ops.settings.section import Section
@@ -18,11 +19,31 @@ class RecoverySettings(Section):
     learning_rate: float = Field(1e-3, gt=0, description="Relative change of a scale or norm weight in a step.")
 
 
+class LayerOverride(Section):
+    """Layers that are quantized otherwise than the rest. transformers alone cannot load such a model."""
+
+    layers: str = Field(
+        min_length=1, description="Regular expression found in their names: `down_proj`, `layers\\.(0|29)\\.`."
+    )
+    bits: Literal[4, 8, 16] = Field(8, description="16: not quantized.")
+    group_size: int | None = Field(None, gt=0, description="null: that of the rest.")
+
+    @field_validator("layers")
+    @classmethod
+    def _is_an_expression(cls, layers: str) -> str:
+        try:
+            re.compile(layers)
+        except re.error as error:
+            raise ValueError(f"{layers!r} is no regular expression: {error}. Mend it.") from None
+        return layers
+
+
 class QuantizationSettings(Section):
     """GPTQ (arXiv 2210.17323)."""
 
     bits: Literal[4, 8] = Field(4)
     group_size: int = Field(64, gt=0, description="Input channels per scale; must divide every layer's input size.")
+    overrides: tuple[LayerOverride, ...] = Field((), description="Of single layers; the last that matches counts.")
     desc_act: bool = Field(False, description="Act-order.")
     symmetric: bool = Field(True)
     damping: float = Field(0.05, gt=0, lt=1, description="Share of the Hessian's mean diagonal added to it.")

@@ -45,7 +45,7 @@ def test_an_unquantized_model_is_not_taken_for_a_quantized_one(tiny_base_model: 
         ("group_size", 48, "one of (-1, 32, 64, 128) needed"),
         ("sym", None, "true or false needed"),
         ("checkpoint_format", "marlin", "one of ('gptq', 'gptq_v2') needed"),
-        ("dynamic", {"+:.*0": {"bits": 8}}, "does not read settings of single layers"),
+        ("dynamic", {"+:.*0": {"bits": 3}}, "bits of (4, 8)"),
     ],
 )
 def test_a_setting_that_no_server_takes_is_named(
@@ -65,6 +65,15 @@ def test_another_group_size_than_the_tensors_have_is_found_by_shape(tiny_quantiz
 
     problems = layout_problems(_changed(tiny_quantized, tmp_path / "model", config=change))
     assert f"{LAYER}.scales: (2, 128), (1, 128) needed" in problems
+
+
+def test_a_rule_that_parts_what_servers_fuse_is_told(tiny_quantized: Path, tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["quantization_config"]["dynamic"] = {f"+:{LAYER}$": {"bits": 8}}
+
+    problems = layout_problems(_changed(tiny_quantized, tmp_path / "model", config=change))
+    assert f"{LAYER}.qweight: (8, 128), (16, 128) needed" in problems  # it says 8 bits and holds 4
+    assert any(problem.startswith(f"{LAYER}: servers load it as part of gate_up_proj") for problem in problems)
 
 
 @pytest.mark.parametrize(

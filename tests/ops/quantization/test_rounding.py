@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from smartdevdigest_ops.quantization.checks import check_rounding
+from smartdevdigest_ops.quantization.layer_formats import LayerFormat
 from smartdevdigest_ops.quantization.load import load_for_inference, packed_layers
 from smartdevdigest_ops.quantization.rounding import round_to_nearest, round_weights
 
@@ -30,10 +31,10 @@ def test_groups_have_grids_of_their_own_and_a_group_of_zeros_stays():
 def test_the_layers_that_gptq_packed_are_rounded_and_no_others(tiny_base_model, tiny_quantized):
     layers = packed_layers(tiny_quantized)
     assert len(layers) == 14
-    assert set(layers.values()) == {4}
+    assert set(layers.values()) == {LayerFormat(4, 32)}
     model = load_for_inference(tiny_base_model, device="cpu", dtype=torch.float32)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    round_weights(model, layers, group_size=32, symmetric=True)
+    round_weights(model, layers, symmetric=True)
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     assert changed == {f"{layer}.weight" for layer in layers}
 
