@@ -104,6 +104,13 @@ def test_an_unquantized_model_is_not_said_to_be_quantized(quantized):
     assert "bits per quantized weight" not in card
 
 
+def test_layers_of_a_format_of_their_own_are_said_to_need_a_loader_that_reads_them():
+    settings = {"quantization.overrides": [{"layers": "down_proj", "bits": 8, "group_size": None}]}
+    card = model_card(replace(FACTS, settings=dict(FACTS.settings) | settings), None, name="mixed")
+    assert "transformers alone does not" in card
+    assert "transformers alone does not" not in model_card(FACTS, None, name="even")
+
+
 def test_a_base_model_that_states_no_licence_is_said_to_state_none():
     card = model_card(replace(FACTS, license=None), None, name="plain")
     assert front_matter(card)["license"] == "other"
