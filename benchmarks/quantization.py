@@ -4,11 +4,13 @@ r"""GPTQ by its settings, beside rounding to nearest: what 4 bits cost a merged 
         --trials default act_order:desc_act=true group32:group_size=32 more:calibration_documents=128 \
         recovered:recovery.passes=1
 
-A trial is NAME, NAME:KEY=VALUE[,KEY=VALUE...] with keys of `quantization` (recovery.KEY for one below), or
-NAME:{KEY: VALUE, ...} in YAML, which lists need: mixed:{overrides: [{layers: down_proj, bits: 8}]}. `--model` is an unquantized model of the project with its tokenizer: an m1_checkpoint, or the merged model that
-quantized_model keeps in its scratch while it is made. All calibrate on digest prompts with answers of the train split (`--pairs`, a labeled_pairs) and are
-scored on the same validation documents (`--corpus`, a corpus_snapshot). Share is the loss over that of rounding every
-weight to nearest at the same bits and group size. A killed run goes on with the next trial.
+`--model` is an unquantized model of the project with its tokenizer: an m1_checkpoint, or the merged model that
+quantized_model keeps in its scratch while it is made. A trial is NAME, NAME:KEY=VALUE[,KEY=VALUE...] with keys of
+`quantization` (recovery.KEY for one below), or NAME:{KEY: VALUE, ...} in YAML, which lists need, as in
+mixed:{overrides: [{layers: down_proj, bits: 8}]}. All calibrate on digest prompts with answers of the train split
+(`--pairs`, a labeled_pairs) and are scored on the same validation documents (`--corpus`, a corpus_snapshot). Share is
+the loss over that of rounding every weight to nearest at the same bits and group size. A killed run goes on with the
+next trial.
 """
 
 import argparse

@@ -2,19 +2,23 @@
 
     python -m benchmarks.tokenization --tokenizer DIR DROPS...
 
-Rounds take turns, each of the whole text, with the same threads:
+Ways take turns, each of the whole text once, in a process of its own that has encoded a few texts before, with the same
+threads. A stage encodes once; in a process that did so before, what the last way left in the allocator costs the next
+one up to a third.
 
 - `encode_batch`: the library's own call on all texts at once; what comes out is dropped. The yardstick.
 - `encode_batch_fast`: the same without offsets, which is what the project calls.
 - `datasets.map`: the usual way, batches of 1,000 through the transformers tokenizer into an Arrow file.
 - `encode_corpus`: the project's, with an empty cache: hashing, arrays, and the files on disk with their sums included.
-- `encode_corpus, cached`: the same again with what the round before left.
+- `encode_corpus, cached`: the same again with what one before left.
 """
 
 import argparse
 import json
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +31,9 @@ from smartdevdigest_ops.drops.files import read_drop
 from smartdevdigest_ops.training.encoding import encode_corpus
 
 YARDSTICK = "encode_batch"
+CACHED = "encode_corpus, cached"
+WAYS = (YARDSTICK, "encode_batch_fast", "datasets.map", "encode_corpus", CACHED)
+_WARM_UP = 20  # texts
 
 
 def read_texts(drops: Sequence[Path], repeat: int) -> list[str]:
@@ -36,18 +43,15 @@ def read_texts(drops: Sequence[Path], repeat: int) -> list[str]:
 
 
 def ways(tokenizer: Any, texts: list[str], scratch: Path) -> dict[str, Callable[[], Any]]:
-    """Name -> one round."""
+    """Name -> what encodes all texts."""
     import datasets
     from tokenizers import Tokenizer
 
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.encode_special_tokens = True
     datasets.disable_progress_bars()
+    scratch.mkdir(exist_ok=True)
     cache = scratch / "cache"
-
-    def empty_cache() -> Any:
-        shutil.rmtree(cache, ignore_errors=True)
-        return encode_corpus(tokenizer, texts, cache_dir=cache)
 
     def map_dataset() -> Any:
         return datasets.Dataset.from_dict({"text": texts}).map(
@@ -62,25 +66,22 @@ def ways(tokenizer: Any, texts: list[str], scratch: Path) -> dict[str, Callable[
         YARDSTICK: lambda: backend.encode_batch(texts, add_special_tokens=False),
         "encode_batch_fast": lambda: backend.encode_batch_fast(texts, add_special_tokens=False),
         "datasets.map": map_dataset,
-        "encode_corpus": empty_cache,
-        "encode_corpus, cached": lambda: encode_corpus(tokenizer, texts, cache_dir=cache),
+        **dict.fromkeys(("encode_corpus", CACHED), lambda: encode_corpus(tokenizer, texts, cache_dir=cache)),
     }
 
 
-def measure(tokenizer: Any, texts: list[str], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every round by way."""
+def measure(way: str, tokenizer: Any, texts: list[str]) -> float:
+    """Seconds of one way; to be called in a process of its own."""
     scratch = Path(tempfile.mkdtemp())
     try:
-        by_name = ways(tokenizer, texts, scratch)
-        for do in by_name.values():  # the library's own cache of words, page cache, imports
-            do()
-        seconds: dict[str, list[float]] = {name: [] for name in by_name}
-        for _ in range(rounds):
-            for name, do in by_name.items():
-                start = time.perf_counter()
-                found = do()
-                seconds[name].append(time.perf_counter() - start)
-                del found
+        ways(tokenizer, texts[:_WARM_UP], scratch / "warm-up")[way]()  # threads and imports
+        encode = ways(tokenizer, texts, scratch)[way]
+        if way == CACHED:
+            encode()
+        start = time.perf_counter()
+        found = encode()
+        seconds = time.perf_counter() - start
+        del found
         return seconds
     finally:
         shutil.rmtree(scratch)
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=1, help="times that the texts are taken")
     parser.add_argument("--out", type=Path, help="file for the readings (JSON)")
+    parser.add_argument("--child", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     import os
 
@@ -101,8 +103,16 @@ def main() -> None:
 
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # for every way alike
     texts = read_texts(options.drops, options.repeat)
+    if options.child:
+        print(measure(options.child, AutoTokenizer.from_pretrained(options.tokenizer), texts))
+        return
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
-    seconds = measure(AutoTokenizer.from_pretrained(options.tokenizer), texts, options.rounds)
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(options.rounds):
+        for way, of_way in seconds.items():
+            command = [sys.executable, "-m", "benchmarks.tokenization", *sys.argv[1:], "--child", way]
+            child = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            of_way.append(float(child.stdout))
     threads = os.environ.get("RAYON_NUM_THREADS") or len(os.sched_getaffinity(0))
     print("\n".join(environment_lines(("tokenizers", "transformers", "datasets", "numpy"))))
     print(
