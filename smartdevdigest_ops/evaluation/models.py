@@ -96,7 +96,7 @@ def rounded_model(context: StageContext) -> Path | str:
         return "switched off in the settings"
     unquantized, candidate = unquantized_model(context), context.input("quantized_model").path
     if isinstance(unquantized, str):
-        return unquantized
+        return f"the candidate before quantization is needed: {unquantized}"
     quantization = read_config(candidate).get("quantization_config")
     if quantization is None:
         return "the candidate holds no packed layer"

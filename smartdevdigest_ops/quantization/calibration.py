@@ -6,6 +6,7 @@ alone costs Korean most. Half is Korean, half English, all from the train split.
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,8 @@ def build_calibration(
 ) -> CalibrationSet:
     """Prompt, answer and end of turn of up to `num_documents` labeled rows, at most `num_tokens` tokens each.
 
-    Of a longer sequence every other one keeps its beginning (the instructions and the document) and every other its
-    end (the document and the answer): both ends of what the model will see are calibrated.
+    Of longer sequences one of each language keeps its beginning (the instructions and the document) and the next of
+    each its end (the document and the answer): both ends of what the model will see are calibrated, in both languages.
 
     Raises:
         QuantizationError: there is no labeled row.
@@ -59,7 +60,8 @@ def build_calibration(
             "or set model.use_gptq to false."
         )
     sequences = []
-    for index, row in enumerate(chosen):
+    num_before: Counter[str] = Counter()
+    for row in chosen:
         prompt = build_prompt(
             tokenizer,
             title=row["title"],
@@ -74,7 +76,9 @@ def build_calibration(
         ]
         if tokenizer.eos_token_id is not None:
             token_ids.append(tokenizer.eos_token_id)
-        sequences.append(token_ids[:num_tokens] if index % 2 == 0 else token_ids[-num_tokens:])
+        keeps_beginning = num_before[row["language"]] % 2 == 0
+        num_before[row["language"]] += 1
+        sequences.append(token_ids[:num_tokens] if keeps_beginning else token_ids[-num_tokens:])
     return CalibrationSet(
         sequences, [str(row["language"]) for row in chosen], [str(row["document_id"]) for row in chosen]
     )

@@ -18,8 +18,8 @@ from smartdevdigest_ops.settings import QuantizationSettings
 
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 """Layers that servers load as one, by its name there."""
-# What the kernels of transformers and gptqmodel take; vLLM's fast path (Marlin) takes 32, 64 and 128.
-GROUP_SIZES = (16, 32, 64, 128, 256, 512, 1024)
+# Of vLLM's and SGLang's fast kernels (Marlin); those of gptqmodel take more.
+GROUP_SIZES = (32, 64, 128)
 UNPACKED_BITS = 16
 _PACK_MULTIPLE = 32
 
@@ -52,7 +52,8 @@ def plan_layers(model_dir: Path, settings: QuantizationSettings) -> dict[str, La
             )
         formats |= dict.fromkeys(matched, LayerFormat(override.bits, override.group_size or settings.group_size))
     for name, (num_outputs, num_inputs) in shapes.items():
-        _require_packable(name, num_outputs, num_inputs)
+        if formats[name].bits != UNPACKED_BITS:
+            _require_packable(name, num_outputs, num_inputs)
     _require_group_sizes(shapes, formats)
     for parent, fused in _parted(formats):
         raise QuantizationError(
@@ -114,8 +115,8 @@ def _require_packable(name: str, num_outputs: int, num_inputs: int) -> None:
     if num_inputs % _PACK_MULTIPLE or num_outputs % _PACK_MULTIPLE:
         raise QuantizationError(
             f"{name} maps {num_inputs} inputs to {num_outputs} outputs; GPTQ packs weights by "
-            f"{_PACK_MULTIPLE} in both directions. This base model cannot be packed: set model.use_gptq to false, "
-            "or choose another model.base_model."
+            f"{_PACK_MULTIPLE} in both directions. Leave this layer in 16 bits (quantization.overrides), set "
+            "model.use_gptq to false, or choose another model.base_model."
         )
 
 

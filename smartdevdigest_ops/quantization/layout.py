@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smartdevdigest_ops.quantization.layer_formats import FUSED, stored_format
+from smartdevdigest_ops.quantization.layer_formats import FUSED, GROUP_SIZES, UNPACKED_BITS, stored_format
 from smartdevdigest_ops.quantization.load import PACKED_SUFFIXES, read_config
 
 _WORD_BITS = 32
 _BITS = (4, 8)
-# Marlin's; -1 is one group per output.
-_GROUP_SIZES = (-1, 32, 64, 128)
+_GROUP_SIZES = (-1, *GROUP_SIZES)  # -1 is one group per output
 _FORMATS = ("gptq", "gptq_v2")
 _TYPES = {"qweight": ("I32",), "qzeros": ("I32",), "g_idx": ("I32",), "scales": ("F16", "BF16")}
 
@@ -49,6 +48,11 @@ def layout_problems(model_dir: Path) -> list[str]:
         if layer.endswith("lm_head") and not quantization.get("lm_head"):
             problems.append(f"{layer}: packed, but quantization_config does not say so (lm_head)")
         problems += _layer_problems(layer, parts, groups.get(layer, -1), quantization)
+    problems += [
+        f"{layer}: not packed, but quantization_config says {stored_format(quantization, layer).bits} bits"
+        for layer in sorted(plain)
+        if layer.endswith("_proj") and stored_format(quantization, layer).bits != UNPACKED_BITS
+    ]
     return problems + list(_fused_problems(tensors, plain, quantization))
 
 

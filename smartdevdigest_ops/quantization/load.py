@@ -55,8 +55,8 @@ def read_config(model_dir: Path) -> dict[str, Any]:
 def load_for_inference(model_dir: Path, *, device: str, dtype: "torch.dtype") -> "PreTrainedModel":
     """The causal language model in `model_dir`, in eval mode, on `device` in `dtype`.
 
-    A GPTQ directory stays packed on cuda where gptqmodel is installed (4-bit kernels, through transformers); anywhere
-    else it becomes a dense model of the same values.
+    A GPTQ directory stays packed on cuda where gptqmodel is installed (4-bit kernels, through transformers), unless
+    layers have formats of their own; anywhere else it becomes a dense model of the same values.
 
     Raises:
         QuantizationError: the directory is no model, or is quantized in a way that cannot be unpacked here.
@@ -82,6 +82,7 @@ def load_for_inference(model_dir: Path, *, device: str, dtype: "torch.dtype") ->
 def _can_run_packed(quantization: dict[str, Any]) -> bool:
     return (
         quantization.get("quant_method") == "gptq"
+        and not quantization.get("dynamic")  # transformers would make every layer alike
         and util.find_spec("gptqmodel") is not None
         and util.find_spec("optimum") is not None
     )

@@ -68,9 +68,8 @@ def make_quantized_model(context: StageContext) -> StageReport:
         shutil.copytree(quantized, context.out, dirs_exist_ok=True)
     else:
         shutil.copytree(merged, context.out, dirs_exist_ok=True)
-    carry_terms(
-        m1, context.out, "merged with an adapter" + (", quantized to 4 bits." if settings.model.use_gptq else ".")
-    )
+    packed = f", quantized to {settings.quantization.bits} bits" if settings.model.use_gptq else ""
+    carry_terms(m1, context.out, f"merged with an adapter{packed}.")
     _write_digest_config(context)
 
     start = time.perf_counter()

@@ -14,6 +14,7 @@ from smartdevdigest_ops.evaluation.report.verdict import format_interval
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, UNQUANTIZED
 from smartdevdigest_ops.release.gate import RELEASE, Comparison, Figures, candidate_figures, compare, is_loss
 from smartdevdigest_ops.release.pointer import RELEASE_FILE, read_release
+from smartdevdigest_ops.settings import ReleaseSettings
 from smartdevdigest_ops.stage.declaration import Check, CheckResult, Stage, StageContext, StageReport
 from smartdevdigest_ops.stage.demand import making_behind
 
@@ -50,8 +51,12 @@ def make(context: StageContext) -> StageReport:
         check_quantization(
             making_behind(context.store, "quantized_model", model.version),
             {language: others.get(UNQUANTIZED) for language, others in report.get("comparisons", {}).items()},
-            settings.fields,
-            settings.max_quantization_loss,
+            {
+                language: by_system[CANDIDATE]["difficulty_shift"]
+                for language, by_system in report.get("quantization", {}).items()
+                if CANDIDATE in by_system
+            },
+            settings,
         ),
         check_nothing_leaked(report, making_behind(context.store, "evaluation_report", evaluation.version)),
     )
@@ -149,12 +154,13 @@ def check_no_field_is_worse(comparisons: Sequence[Comparison], exempt: str | Non
 def check_quantization(
     model: Making | None,
     paired: Mapping[str, Mapping[str, Any] | None],
-    fields: Sequence[str],
-    max_loss: float,
+    shifts: Mapping[str, Mapping[str, Any]],
+    settings: ReleaseSettings,
 ) -> CheckResult:
-    """Quantizing raised the candidate's bits per byte by no more than its bound, and cost no compared field too much.
+    """Quantizing raised bits per byte by no more than its bound, cost no compared field too much, shifted no level.
 
-    `paired` is per language candidate minus its unquantized self on the same documents, None where that did not run.
+    Per language, `paired` is candidate minus its unquantized self on the same documents, None where that did not run,
+    and `shifts` the interval of the difficulty's mean shift.
     """
     name = "quantization_is_bounded"
     found = next((check for check in model.checks if check["name"] == _QUANTIZATION_CHECK), None) if model else None
@@ -164,18 +170,23 @@ def check_quantization(
         f"{field} {language}": by_field[field]
         for language, by_field in paired.items()
         if by_field
-        for field in fields
+        for field in settings.fields
         if field in by_field
     }
+    max_loss, max_shift = settings.max_quantization_loss, settings.max_difficulty_shift
     lost = [which for which, interval in losses.items() if is_loss(which.split()[0], interval, max_loss)]
     said = "; ".join(f"{which} {format_interval(interval, signed=True)}" for which, interval in losses.items())
     digests = f"Candidate minus its unquantized self: {said}." if said else "No digests of the unquantized model."
     worse = f" By more than {max_loss:g} worse: {', '.join(lost)}." if lost else ""
+    shifted = [language for language, of in shifts.items() if of["low"] > max_shift or of["high"] < -max_shift]
+    moved = "; ".join(f"{language} {format_interval(interval, signed=True)}" for language, interval in shifts.items())
+    digests += f" Difficulty shifted by {moved} levels." if moved else ""
+    worse += f" By more than {max_shift:g}: {', '.join(shifted)}." if shifted else ""
     return CheckResult(
         name,
-        found["passed"] and not lost,
+        found["passed"] and not lost and not shifted,
         f"{found['message']} {digests}{worse}",
-        found["metadata"] | {"num_fields_lost": len(lost)},
+        found["metadata"] | {"num_fields_lost": len(lost), "num_languages_shifted": len(shifted)},
     )
 
 

@@ -152,3 +152,9 @@ class ReleaseSettings(Section):
         description="How much of a compared metric quantizing may cost: a candidate is refused whose interval of its "
         "difference from its unquantized self lies below minus this as a whole.",
     )
+    max_difficulty_shift: float = Field(
+        0.5,
+        ge=0,
+        description="Levels by which quantizing may shift the difficulty: a candidate is refused whose interval of the "
+        "mean shift lies beyond this as a whole, up or down.",
+    )

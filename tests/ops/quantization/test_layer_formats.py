@@ -75,7 +75,9 @@ def test_a_model_whose_layers_cannot_be_packed_is_refused(tmp_path: Path):
 
     build_tiny_llama(tmp_path, hidden_size=48)
     with pytest.raises(QuantizationError, match="packs weights by 32"):
-        plan_layers(tmp_path, QuantizationSettings(group_size=16))
+        plan_layers(tmp_path, settings())
+    left = plan_layers(tmp_path, settings(LayerOverride(layers="proj", bits=16)))
+    assert {found.bits for found in left.values()} == {16}
 
 
 def test_what_gptqmodel_makes_of_overrides_is_read_as_planned_here_and_by_its_own_loader(

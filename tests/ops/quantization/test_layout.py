@@ -108,5 +108,6 @@ def test_layers_that_servers_fuse_are_packed_all_or_none(tiny_quantized: Path, t
 
     problems = layout_problems(_changed(tiny_quantized, tmp_path / "model", tensors=change))
     assert problems == [
-        "model.layers.0.mlp: gate_proj is packed and up_proj is not, but servers load them as one layer"
+        f"{LAYER}: not packed, but quantization_config says 4 bits",
+        "model.layers.0.mlp: gate_proj is packed and up_proj is not, but servers load them as one layer",
     ]

@@ -14,6 +14,9 @@ from smartdevdigest_ops.release.stage import (
     check_outputs_are_valid,
     check_quantization,
 )
+from smartdevdigest_ops.settings import ReleaseSettings
+
+BOUNDS = ReleaseSettings(fields=("rougeL",), max_quantization_loss=0.05, max_difficulty_shift=0.5)
 
 
 @pytest.fixture
@@ -152,9 +155,19 @@ def test_a_candidate_that_quantizing_is_shown_to_have_cost_a_field_is_refused(
 ) -> None:
     model = Making("quantized_model", None, "v", "f", {}, {}, "1", {}, {}, {}, [CHECKS["quantized_model"]])
     paired = {"ko": {"rougeL": difference, "bleu": entry(-0.5)}, "en": None}
-    result = check_quantization(model, paired, ("rougeL",), 0.05)
+    result = check_quantization(model, paired, {}, BOUNDS)
     assert result.passed is passes
     assert ("worse: rougeL ko" in result.message) is not passes
+
+
+@pytest.mark.parametrize(("mean", "passes"), [(0.2, True), (-0.45, True), (0.8, False), (-0.8, False)])
+def test_a_candidate_whose_difficulty_quantizing_shifted_is_refused_where_the_interval_shows_it(
+    mean: float, passes: bool
+) -> None:
+    model = Making("quantized_model", None, "v", "f", {}, {}, "1", {}, {}, {}, [CHECKS["quantized_model"]])
+    result = check_quantization(model, {}, {"en": entry(0.0), "ko": entry(mean, 0.2)}, BOUNDS)
+    assert result.passed is passes
+    assert ("By more than 0.5: ko." in result.message) is not passes
 
 
 def test_each_check_of_the_gate_passes_and_fails() -> None:
@@ -164,9 +177,9 @@ def test_each_check_of_the_gate_passes_and_fails() -> None:
     assert check_outputs_are_valid(report_of(), 1.0).passed
     assert not check_outputs_are_valid(report_of(valid=0.99), 1.0).passed
     assert check_no_field_is_worse([], None).passed
-    assert check_quantization(made("quantized_model"), {}, ("rougeL",), 0.05).metadata["increase_ko"] == 0.01
-    assert not check_quantization(made("quantized_model", passed=False), {}, ("rougeL",), 0.05).passed
-    assert not check_quantization(None, {}, ("rougeL",), 0.05).passed
+    assert check_quantization(made("quantized_model"), {}, {}, BOUNDS).metadata["increase_ko"] == 0.01
+    assert not check_quantization(made("quantized_model", passed=False), {}, {}, BOUNDS).passed
+    assert not check_quantization(None, {}, {}, BOUNDS).passed
     evaluated = made("evaluation_report")
     assert check_nothing_leaked({}, evaluated).passed
     assert check_nothing_leaked({"leakage": {"url": [], "gold_keywords": [{"url": "x"}]}}, evaluated).passed
