@@ -3,11 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smartdevdigest_ops.quantization.errors import QuantizationError
+from smartdevdigest_ops.quantization.gptq import quantize_gptq
+from smartdevdigest_ops.quantization.layout import layout_problems
 from smartdevdigest_ops.quantization.load import dequantize, load_for_inference, read_dense_state
+from smartdevdigest_ops.settings import QuantizationSettings
 
 
 def pack(codes: list[int], bits: int) -> int:
@@ -53,13 +57,28 @@ def test_eight_bit_codes_are_unsigned() -> None:
     assert weight[0].tolist() == [127.0, -128.0, 0.0, -127.0]
 
 
-def test_unpacked_weights_equal_those_of_gptqmodels_own_kernel_bit_for_bit(tiny_quantized: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"bits": 8}, {"symmetric": False}], ids=["default", "8 bits", "asymmetric"])
+def test_unpacked_weights_equal_those_of_gptqmodels_own_kernel_bit_for_bit(
+    changes: dict[str, Any],
+    tiny_base_model: Path,
+    tiny_quantized: Path,
+    calibration_sequences: list[list[int]],
+    tmp_path: Path,
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM, GPTQConfig
 
-    state = read_dense_state(tiny_quantized, torch.float16)
+    quantized = tiny_quantized
+    if changes:
+        quantized, settings = tmp_path / "model", QuantizationSettings(group_size=32, **changes)
+        quantize_gptq(
+            tiny_base_model, quantized, calibration_sequences, settings, device="cpu", threads=1,
+            log_file=tmp_path / "gptq.log",
+        )  # fmt: skip
+    assert layout_problems(quantized) == []
+    state = read_dense_state(quantized, torch.float16)
     packed = AutoModelForCausalLM.from_pretrained(
-        tiny_quantized, dtype=torch.float16, quantization_config=GPTQConfig(bits=4, backend="torch")
+        quantized, dtype=torch.float16, quantization_config=GPTQConfig(bits=changes.get("bits", 4), backend="torch")
     )
     layers = {name: module for name, module in packed.named_modules() if hasattr(module, "dequantize_weight")}
     with torch.compiler.set_stance("force_eager"):  # gptqmodel compiles its kernels, which takes seconds

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from smartdevdigest_ops.quantization.checks import check_merge
+from smartdevdigest_ops.quantization.checks import check_merge, check_tensors, measure_tensors
 from smartdevdigest_ops.quantization.errors import QuantizationError
+from smartdevdigest_ops.quantization.gptq import quantize_gptq
+from smartdevdigest_ops.quantization.layout import layout_problems
 from smartdevdigest_ops.quantization.merge import MergeReport, merge_adapter
+from smartdevdigest_ops.settings import QuantizationSettings
 
 
 def test_the_merged_model_answers_as_the_adapted_one_and_not_as_m1(
@@ -55,10 +58,36 @@ def test_a_vocabulary_grown_by_tokens_and_rows_survives_the_merge(
     model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained(m1)
     tokenizer.save_pretrained(m1)
-    merge_adapter(m1, tiny_adapter, tmp_path / "merged")
+    assert merge_adapter(m1, tiny_adapter, tmp_path / "merged").exact
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     assert merged.get_input_embeddings().weight.shape[0] == len(tokenizer)
     assert len(AutoTokenizer.from_pretrained(tmp_path / "merged")) == len(tokenizer)
+
+
+def test_an_output_embedding_of_its_own_survives_the_merge_and_stays_in_16_bits_when_quantized(
+    tiny_base_model: Path, tiny_adapter: Path, calibration_sequences: list[list[int]], tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    m1, merged, quantized = (tmp_path / name for name in ("m1", "merged", "quantized"))
+    model = AutoModelForCausalLM.from_pretrained(tiny_base_model, tie_word_embeddings=False)
+    model.lm_head.weight = torch.nn.Parameter(model.get_input_embeddings().weight.detach() * 0.5)
+    model.save_pretrained(m1)
+    AutoTokenizer.from_pretrained(tiny_base_model).save_pretrained(m1)
+    report = merge_adapter(m1, tiny_adapter, merged)
+    assert report.exact
+    assert not report.tied_embeddings
+    before = load_file(m1 / "model.safetensors")["lm_head.weight"]
+    assert torch.equal(load_file(merged / "model.safetensors")["lm_head.weight"], before)
+    quantize_gptq(
+        merged, quantized, calibration_sequences, QuantizationSettings(group_size=32), device="cpu", threads=1,
+        log_file=tmp_path / "gptq.log",
+    )  # fmt: skip
+    assert torch.equal(load_file(quantized / "model.safetensors")["lm_head.weight"], before.half())
+    assert layout_problems(quantized) == []
+    assert check_tensors(measure_tensors(merged, quantized), quantized=True).passed
 
 
 def test_a_tokenizer_with_more_tokens_than_the_embedding_has_rows_is_refused(
