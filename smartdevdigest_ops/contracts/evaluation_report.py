@@ -168,7 +168,9 @@ class EvaluationReport(Tables):
     """What systems answered, against gold."""
 
     origin: str = Field(description="Who said the gold of the tables of this level: teacher or human.")
-    other_origins: dict[str, Tables] = Field(description="The same of documents with gold of another origin.")
+    other_origins: dict[str, Tables] = Field(
+        description="The same of documents with gold of another origin; one with both is in both."
+    )
     valid_json_rate: dict[System, Interval] = Field(description="Of the systems that generate, all languages.")
     generation: dict[System, Generation]
     difficulty_confusion: dict[Language, list[list[int]]] = Field(

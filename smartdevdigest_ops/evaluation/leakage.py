@@ -57,11 +57,11 @@ def audit_leakage(documents: Sequence[TestDocument], train_rows: Iterable[Mappin
 
 def _gold_texts(documents: Sequence[TestDocument]) -> Iterable[tuple[str, str, str]]:
     """(kind, URL, folded text) of what must not stand in a training text."""
-    for document in documents:
-        summary = folded(document.gold.summary or "")
+    for document, gold in ((each, gold) for each in documents for gold in each.golds):
+        summary = folded(gold.summary or "")
         if len(summary) >= _FEWEST_CHARACTERS:
             yield "gold_summary", document.url, summary
-        keywords = document.gold.keywords or ()
+        keywords = gold.keywords or ()
         if len(keywords) >= _FEWEST_KEYWORDS:
             yield "gold_keywords", document.url, folded(", ".join(keywords))
             yield "gold_keywords", document.url, folded('","'.join(keywords))

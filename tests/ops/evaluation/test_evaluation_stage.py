@@ -11,6 +11,7 @@ import pytest
 
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Difficulty, Digest, Label
+from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.model import DigestOutcome, write_digest_config
 from smartdevdigest_ops.evaluation.checks import (
     check_candidate_beats_lead3,
@@ -20,7 +21,7 @@ from smartdevdigest_ops.evaluation.checks import (
     check_outputs_are_valid,
 )
 from smartdevdigest_ops.evaluation.evaluate import evaluate
-from smartdevdigest_ops.evaluation.gold import TestDocument
+from smartdevdigest_ops.evaluation.gold import TestDocument, choose_documents
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
 from smartdevdigest_ops.evaluation.metrics.compression import bits_per_byte_by_language, choose_texts, document_bits
 from smartdevdigest_ops.evaluation.metrics.overlap import korean_self_check
@@ -36,7 +37,7 @@ from smartdevdigest_ops.evaluation.systems import (
     generated_answers,
 )
 from smartdevdigest_ops.settings import Settings, load_settings
-from smartdevdigest_ops.stage import StageContext, plan_stage
+from smartdevdigest_ops.stage import StageContext, StageError, plan_stage
 from smartdevdigest_ops.training.trainer.run import CURVE_FILE
 
 BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
@@ -326,6 +327,65 @@ def test_the_layers_that_the_candidate_packed_are_rounded_in_what_it_was_made_fr
     (rounded / "kept.txt").touch()
     assert rounded_model(context) == rounded  # a killed making takes it up
     assert (rounded / "kept.txt").is_file()
+
+
+def _candidate_alone(tmp_path: Path, **changes: Any) -> Settings:
+    """Settings under which no model but the candidate generates."""
+    switched_off = dict.fromkeys(("unquantized", "rounded", "untuned_base", "m1_without_m2", "previous_release"), False)
+    overrides = {"store": {"root": str(tmp_path / "store")}, "evaluation": switched_off | changes}
+    return load_settings("ci", overrides=overrides)
+
+
+def test_gold_files_decide_whether_the_report_is_up_to_date_and_a_missing_one_is_named(
+    upstream: ArtifactStore, tmp_path: Path
+) -> None:
+    gold = tmp_path / "levels.jsonl"
+    settings = _candidate_alone(tmp_path, gold_levels=str(gold))
+    with pytest.raises(StageError, match=r"needs the file .*levels\.jsonl, which is not there"):
+        plan_stage("evaluation_report", settings)
+    gold.write_text('{"url": "https://a.example/x", "level": 2}\n', encoding="utf-8")
+    first = plan_stage("evaluation_report", settings)
+    assert set(first.outside) == {"file:levels.jsonl"}
+    gold.write_text('{"url": "https://a.example/x", "level": 3}\n', encoding="utf-8")
+    assert plan_stage("evaluation_report", settings).fingerprint != first.fingerprint
+
+
+@pytest.mark.slow
+def test_the_stage_reports_against_the_teacher_and_against_people_with_one_answer_a_document(
+    upstream: ArtifactStore, tmp_path: Path, run: Callable[..., Making]
+) -> None:
+    labels = upstream.current("labeled_pairs")
+    assert labels is not None
+    rows = read_split(labels.path, "test")
+    labelled = {document.url for document in choose_documents(rows, 2)}
+    both = next(url for url in sorted(labelled))
+    other = next(row["url"] for row in rows if row["url"] not in labelled)
+    gold = tmp_path / "summaries.jsonl"
+    urls = (both, other, "https://elsewhere.example/x")
+    gold.write_text(
+        "".join(json.dumps({"url": url, "summary": "A person wrote this."}) + "\n" for url in urls), encoding="utf-8"
+    )
+    settings = _candidate_alone(tmp_path, max_documents=2, gold_summaries=str(gold))
+    making = run("evaluation_report", settings)
+    directory = upstream.open("evaluation_report", making.version).path
+    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    assert report["origin"] == "teacher"
+    assert sum(report["num_documents"].values()) == 2
+    human = report["other_origins"]["human"]
+    assert sum(human["num_documents"].values()) == 2
+    for by_system in human["languages"].values():
+        assert "rougeL" in by_system[CANDIDATE]
+        assert "keyword_f1" not in by_system[CANDIDATE]  # people gave none
+        assert "difficulty_mae" not in by_system[CANDIDATE]
+    assert report["generation"][CANDIDATE]["num_documents"] == 3
+    digests = [json.loads(line) for line in (directory / "digests.jsonl").read_text(encoding="utf-8").splitlines()]
+    answered = [digest["url"] for digest in digests if digest["system"] == CANDIDATE]
+    assert sorted(answered) == sorted(labelled | {other})
+    assert report["coverage"]["gold summaries without a test document"] == 1
+    assert "Against gold of another origin: human" in making.notes["markdown"]
+    assert making.metrics["num_documents_human"] == 2
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    assert "gold summaries without a test document: 1" in page
 
 
 @pytest.mark.slow
