@@ -34,6 +34,22 @@ def _failed(number: int, **changes: Any) -> Answer:
     return replace(Answer("candidate", f"https://a.example/{number}", None, False), **changes)
 
 
+def test_a_summary_in_the_other_language_is_counted_and_a_missing_one_is_not() -> None:
+    korean = "쿠버네티스는 Pod를 Node에서 실행한다."
+    english = _document(1)
+    answers = [_answer(1), _answer(2), _failed(3)]
+    answers[1] = replace(answers[1], digest=(answers[1].digest or {}) | {"summary": korean})
+    documents = [english, _document(2), _document(3)]
+    assert [document_counts(*pair)["language_match"] for pair in zip(documents, answers, strict=True)] == [
+        (1, 1),
+        (0, 1),
+        (0, 0),
+    ]
+    assert system_metrics(documents, answers)["language_match"].interval(BOOTSTRAP).mean == 0.5
+    in_korean = replace(english, language="ko", content=korean)
+    assert document_counts(in_korean, answers[1])["language_match"] == (1, 1)
+
+
 def test_counts_of_one_document_by_hand() -> None:
     counts = document_counts(_document(1), _answer(1))
     assert counts["unsupported_numbers"] == (1, 1)
