@@ -195,4 +195,6 @@ class EvaluationReport(Tables):
     training_curves: dict[str, list[CurvePoint]] = Field(description="By asset.")
     coverage: dict[str, int] = Field(description="What was left out, by reason.")
     baselines_fitted_on: str
-    leakage: dict[str, list[Leak]] | None = Field(description="By kind; null where no training data was at hand.")
+    leakage: dict[str, list[Leak]] | None = Field(
+        description="By kind, those that were looked for; null where no training data was at hand."
+    )

@@ -29,6 +29,7 @@ Audit = dict[str, list[dict[str, str]]]
 def audit_leakage(documents: Sequence[TestDocument], train_rows: Iterable[Mapping[str, Any]]) -> Audit:
     """Kind of leak (`LEAKS`) -> [{"url" of the test document, "train_url"}], all empty where nothing leaked.
 
+    `cluster` is absent where no document has one, as those of files: near-duplicates were not looked for then.
     `train_rows` have `url` and `content`, and may have `cluster` and `label` (JSON of a label): one pass is made.
     """
     known: dict[str, dict[str | None, list[str]]] = {"url": {}, "content": {}, "cluster": {}}
@@ -52,6 +53,7 @@ def audit_leakage(documents: Sequence[TestDocument], train_rows: Iterable[Mappin
     return {
         kind: [{"url": url, "train_url": train_url} for url, train_url in sorted(of_kind_found.items())]
         for kind, of_kind_found in found.items()
+        if kind != "cluster" or known["cluster"]
     }
 
 
