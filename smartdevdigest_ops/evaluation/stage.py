@@ -19,6 +19,7 @@ from smartdevdigest_ops.evaluation.human_gold import HumanGold, choose_with_huma
 from smartdevdigest_ops.evaluation.judge.judge import judge_files
 from smartdevdigest_ops.evaluation.judge.judging import judge_answers
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
+from smartdevdigest_ops.evaluation.metrics.generation import seconds_per_document
 from smartdevdigest_ops.evaluation.metrics.overlap import korean_self_check
 from smartdevdigest_ops.evaluation.models import bits_per_byte_of_models, model_answers, previous_release_file
 from smartdevdigest_ops.evaluation.report.page import CURVE_TITLES
@@ -70,8 +71,9 @@ def make(context: StageContext) -> StageReport:
     report = evaluate(documents, answers, bootstrap=bootstrap, surroundings=surroundings)
     write_report(context.out, report, answers)
     context.log(report["verdict"])
+    seconds = seconds_per_document(answers)
     return StageReport(
-        metrics=summary_metrics(report) | dict(judged.metrics),
+        metrics=summary_metrics(report, seconds) | dict(judged.metrics),
         checks=(
             check_outputs_are_valid(report),
             check_every_metric_has_an_interval(report),
@@ -79,7 +81,7 @@ def make(context: StageContext) -> StageReport:
             check_candidate_beats_lead3(report),
             check_no_test_document_in_train(report),
         ),
-        notes={"markdown": summary_markdown(report, context), "report_html": "report.html"},
+        notes={"markdown": summary_markdown(report, seconds, context), "report_html": "report.html"},
     )
 
 

@@ -15,8 +15,8 @@ from smartdevdigest_ops.stage.demand import making_behind
 _REPORTED_METRICS = ("rougeL", "chrf_plus_plus", "keyword_f1", "difficulty_mae", "difficulty_qwk")
 
 
-def summary_metrics(report: Report) -> dict[str, float]:
-    """The candidate's headline figures that are defined, by name."""
+def summary_metrics(report: Report, seconds: Mapping[str, float]) -> dict[str, float]:
+    """The candidate's headline figures that are defined, by name; and `seconds`, those that systems took a document."""
     figures = _candidate_figures(report)
     for origin, tables in report["other_origins"].items():
         figures |= {f"{name}_{origin}": value for name, value in _candidate_figures(tables).items()}
@@ -27,6 +27,7 @@ def summary_metrics(report: Report) -> dict[str, float]:
         for language, entry in by_language.items()
     }
     figures["valid_json_rate"] = report["valid_json_rate"][CANDIDATE]["mean"]
+    figures |= {f"seconds_per_document_{system}": value for system, value in seconds.items()}
     figures["num_documents"] = sum(report["num_documents"].values())
     return {name: value for name, value in figures.items() if value is not None}  # undefined is no number
 
@@ -40,8 +41,8 @@ def _candidate_figures(tables: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def summary_markdown(report: Report, context: StageContext) -> str:
-    """Verdict, main plots, headline figures and what making the models took.
+def summary_markdown(report: Report, seconds: Mapping[str, float], context: StageContext) -> str:
+    """Verdict, main plots, headline figures, `seconds` a document by system, and what making the models took.
 
     Times differ between two runs of the same thing, so they stand here, in the record, and not in the report.
     """
@@ -53,7 +54,7 @@ def summary_markdown(report: Report, context: StageContext) -> str:
         plot = plot_metrics(title, by_system, report["systems"])
         lines += ["", f"![{title}: metrics with intervals](data:image/png;base64,{plot})"]
     lines += ["", *judge_markdown(report["judge"], report["systems"])]
-    return "\n".join([*lines, "", *_cost_lines(context)])
+    return "\n".join([*lines, "", *_speed_lines(report, seconds), "", *_cost_lines(context)])
 
 
 def _figure_lines(report: Report, tables: Mapping[str, Any]) -> Iterator[str]:
@@ -63,6 +64,14 @@ def _figure_lines(report: Report, tables: Mapping[str, Any]) -> Iterator[str]:
         for system, by_name in by_system.items():
             cells = [format_interval(by_name[name]) if name in by_name else "-" for name in _REPORTED_METRICS]
             yield f"| {language}, {report['systems'][system]} | {' | '.join(cells)} |"
+
+
+def _speed_lines(report: Report, seconds: Mapping[str, float]) -> Iterator[str]:
+    yield "| answers | seconds a document | tokens a document |"
+    yield "|---|---:|---:|"
+    for system, value in seconds.items():
+        tokens = report["generation"][system]["new_tokens_per_document"]
+        yield f"| {report['systems'][system]} | {value:.2f} | {tokens:.0f} |"
 
 
 def _cost_lines(context: StageContext) -> list[str]:

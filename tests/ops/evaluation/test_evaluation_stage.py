@@ -384,6 +384,11 @@ def test_the_stage_reports_against_the_teacher_and_against_people_with_one_answe
     assert report["coverage"]["gold summaries without a test document"] == 1
     assert "Against gold of another origin: human" in making.notes["markdown"]
     assert making.metrics["num_documents_human"] == 2
+    seconds = making.metrics["seconds_per_document_candidate"]
+    assert seconds > 0
+    assert f"| {report['systems'][CANDIDATE]} | {seconds:.2f} |" in making.notes["markdown"]
+    assert not any("seconds" in name for name in report["generation"][CANDIDATE])
+    assert "seconds" not in digests[0]
     page = (directory / "report.html").read_text(encoding="utf-8")
     assert "gold summaries without a test document: 1" in page
 
