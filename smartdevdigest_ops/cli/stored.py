@@ -98,7 +98,14 @@ def _lineage_of_artifact(store: ArtifactStore, options: argparse.Namespace) -> i
 def _trials(_: argparse.Namespace) -> int:
     from smartdevdigest_ops.evaluation.trials import read_trials, trial_lines  # noqa: PLC0415
 
-    for line in trial_lines(read_trials(ArtifactStore(load_settings().store_dir))):
+    store = ArtifactStore(load_settings().store_dir)
+    trials = read_trials(store)
+    if not trials:
+        raise UserError(
+            f"{relative(store.root)} holds no evaluation report, so there is nothing to compare. `smartdevdigest run` "
+            "makes one."
+        )
+    for line in trial_lines(trials):
         print(line)
     return 0
 

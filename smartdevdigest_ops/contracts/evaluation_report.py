@@ -168,7 +168,9 @@ class EvaluationReport(Tables):
     """What systems answered, against gold."""
 
     origin: str = Field(description="Who said the gold of the tables of this level: teacher or human.")
-    other_origins: dict[str, Tables] = Field(description="The same of documents with gold of another origin.")
+    other_origins: dict[str, Tables] = Field(
+        description="The same of documents with gold of another origin; one with both is in both."
+    )
     valid_json_rate: dict[System, Interval] = Field(description="Of the systems that generate, all languages.")
     generation: dict[System, Generation]
     difficulty_confusion: dict[Language, list[list[int]]] = Field(
@@ -193,4 +195,6 @@ class EvaluationReport(Tables):
     training_curves: dict[str, list[CurvePoint]] = Field(description="By asset.")
     coverage: dict[str, int] = Field(description="What was left out, by reason.")
     baselines_fitted_on: str
-    leakage: dict[str, list[Leak]] | None = Field(description="By kind; null where no training data was at hand.")
+    leakage: dict[str, list[Leak]] | None = Field(
+        description="By kind, those that were looked for; null where no training data was at hand."
+    )

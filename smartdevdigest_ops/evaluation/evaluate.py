@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smartdevdigest_ops.contracts.evaluation_report import EvaluationReport
-from smartdevdigest_ops.evaluation.gold import TestDocument, origins
+from smartdevdigest_ops.evaluation.gold import Origin, TestDocument, origins, seen_by
 from smartdevdigest_ops.evaluation.judge.judging import NOT_CONFIGURED
 from smartdevdigest_ops.evaluation.metrics.difficulty import calibration_table, confusion_table, factor_table
 from smartdevdigest_ops.evaluation.metrics.generation import generation_counts
@@ -57,23 +57,22 @@ def evaluate(
 ) -> Report:
     """The report of every system's answers (system -> one answer per document, in order); see the module's table.
 
-    The main tables are of the origin of gold that most documents have.
+    The main tables are against the teacher's gold where there is any. A document with gold of two origins is in the
+    tables of both.
     """
     main_origin, *other_origins = origins(documents)
-    main, main_answers = _where(documents, answers, lambda document: document.gold.origin == main_origin)
+    main, main_answers = _of_origin(documents, answers, main_origin)
     languages = {
         language: _where(main, main_answers, lambda document, language=language: document.language == language)
         for language in sorted({document.language for document in main})
     }
     tables = _tables(main, main_answers, bootstrap)
+    other_tables = {origin: _tables(*_of_origin(documents, answers, origin), bootstrap) for origin in other_origins}
     candidate = {language: (of, given[CANDIDATE]) for language, (of, given) in languages.items()}
     report: Report = {
         **tables,
         "origin": main_origin,
-        "other_origins": {
-            origin: _tables(*_where(documents, answers, lambda d, origin=origin: d.gold.origin == origin), bootstrap)
-            for origin in other_origins
-        },
+        "other_origins": other_tables,
         "valid_json_rate": {
             system: bootstrap.mean(
                 [float(answer.valid) for answer in given], [document.sampling_unit for document in documents]
@@ -101,10 +100,8 @@ def evaluate(
         "systems": {system: SYSTEM_NAMES[system] for system in answers},
         "metrics": METRIC_TITLES,
         "small_sample_warnings": [
-            f"{language}: {count} {'documents' if count == tables['num_documents'][language] else 'clusters of them'}. "
-            f"Below {SMALL_SAMPLE}, bootstrap intervals are too narrow; read them as a lower bound of the uncertainty."
-            for language, count in tables["num_clusters"].items()
-            if count < SMALL_SAMPLE
+            *_small_sample_warnings(tables),
+            *(w for origin, of in other_tables.items() for w in _small_sample_warnings(of, f" with {origin} gold")),
         ],
         "worst_digests": [entry for pair in candidate.values() for entry in worst_documents(*pair, count=_NUM_WORST)],
         "bootstrap": {
@@ -115,6 +112,16 @@ def evaluate(
         **asdict(surroundings or Surroundings()),
     }
     return report | {"verdict": write_verdict(report)}
+
+
+def _small_sample_warnings(tables: Mapping[str, Any], whose: str = "") -> list[str]:
+    return [
+        f"{language}{whose}: {count} "
+        f"{'documents' if count == tables['num_documents'][language] else 'clusters of them'}. "
+        f"Below {SMALL_SAMPLE}, bootstrap intervals are too narrow; read them as a lower bound of the uncertainty."
+        for language, count in tables["num_clusters"].items()
+        if count < SMALL_SAMPLE
+    ]
 
 
 def _quantization_deltas(
@@ -129,6 +136,14 @@ def _quantization_deltas(
         if system in answers
         and (delta := quantization_delta(documents, answers[system], answers[UNQUANTIZED], bootstrap))
     }
+
+
+def _of_origin(
+    documents: Sequence[TestDocument], answers: Mapping[str, Sequence[Answer]], origin: Origin
+) -> tuple[list[TestDocument], dict[str, list[Answer]]]:
+    """The documents with gold of one origin, seen by that alone, and the answers to them."""
+    seen = seen_by(documents, origin)
+    return [*seen.values()], {system: [given[index] for index in seen] for system, given in answers.items()}
 
 
 def _where(

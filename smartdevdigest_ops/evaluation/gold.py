@@ -15,7 +15,6 @@ the middle of its third (1.67, 3, 4.33). Which one a file uses is decided by the
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +60,13 @@ class TestDocument:
     gold: Gold
     cluster: str | None = None
     """Near-duplicates and translations of it have the same; None: nothing is known, it stands alone."""
+    other_gold: Gold | None = None
+    """What somebody of another origin said of it too."""
+
+    @property
+    def golds(self) -> tuple[Gold, ...]:
+        """All that was said of it."""
+        return (self.gold,) if self.other_gold is None else (self.gold, self.other_gold)
 
     @property
     def sampling_unit(self) -> str:
@@ -69,9 +75,19 @@ class TestDocument:
 
 
 def origins(documents: Sequence[TestDocument]) -> list[Origin]:
-    """Who said the gold of the documents, the origin of most of them first."""
-    counts = Counter(document.gold.origin for document in documents)
-    return sorted(counts, key=lambda origin: (-counts[origin], origin))
+    """Who said the gold of the documents; the teacher first, whose gold has every field."""
+    found = {gold.origin for document in documents for gold in document.golds}
+    return [origin for origin in (TEACHER, HUMAN) if origin in found]
+
+
+def seen_by(documents: Sequence[TestDocument], origin: Origin) -> dict[int, TestDocument]:
+    """Index -> the document with its gold of this origin alone, of those that have such."""
+    return {
+        index: replace(document, gold=gold, other_gold=None)
+        for index, document in enumerate(documents)
+        for gold in document.golds
+        if gold.origin == origin
+    }
 
 
 def gold_of_label(label: Label, factor_weights: Mapping[str, float] | None = None) -> Gold:
@@ -105,19 +121,24 @@ def choose_documents(
             "labeled_pairs: the test split holds no document, so nothing can be measured and no model released. "
             "Add labels for documents of the test split, or raise corpus.test_share."
         )
-    languages = sorted({row["language"] for row in rows})
-    share = max(1, max_documents // len(languages))
-    chosen = []
-    for language in languages:
-        of_language = [row for row in rows if row["language"] == language]
-        chosen += sorted(of_language, key=lambda row: content_hash(row["url"]))[:share]
     return [
         TestDocument(
             row["url"], row["language"], row["title"], row["content"],
             gold_of_label(Label.model_validate_json(row["label"]), factor_weights), (clusters or {}).get(row["url"]),
         )
-        for row in chosen
+        for row in draw_rows(rows, max_documents)
     ]  # fmt: skip
+
+
+def draw_rows(rows: Sequence[Mapping[str, Any]], max_documents: int) -> list[Mapping[str, Any]]:
+    """At most `max_documents` rows, half per language, the lowest URL hashes first."""
+    languages = sorted({row["language"] for row in rows})
+    share = max(1, max_documents // max(1, len(languages)))
+    drawn: list[Mapping[str, Any]] = []
+    for language in languages:
+        of_language = [row for row in rows if row["language"] == language]
+        drawn += sorted(of_language, key=lambda row: content_hash(row["url"]))[:share]
+    return drawn
 
 
 def read_gold_summaries(path: Path) -> dict[str, str]:

@@ -29,6 +29,7 @@ Audit = dict[str, list[dict[str, str]]]
 def audit_leakage(documents: Sequence[TestDocument], train_rows: Iterable[Mapping[str, Any]]) -> Audit:
     """Kind of leak (`LEAKS`) -> [{"url" of the test document, "train_url"}], all empty where nothing leaked.
 
+    `cluster` is absent where no document has one, as those of files: near-duplicates were not looked for then.
     `train_rows` have `url` and `content`, and may have `cluster` and `label` (JSON of a label): one pass is made.
     """
     known: dict[str, dict[str | None, list[str]]] = {"url": {}, "content": {}, "cluster": {}}
@@ -52,16 +53,17 @@ def audit_leakage(documents: Sequence[TestDocument], train_rows: Iterable[Mappin
     return {
         kind: [{"url": url, "train_url": train_url} for url, train_url in sorted(of_kind_found.items())]
         for kind, of_kind_found in found.items()
+        if kind != "cluster" or known["cluster"]
     }
 
 
 def _gold_texts(documents: Sequence[TestDocument]) -> Iterable[tuple[str, str, str]]:
     """(kind, URL, folded text) of what must not stand in a training text."""
-    for document in documents:
-        summary = folded(document.gold.summary or "")
+    for document, gold in ((each, gold) for each in documents for gold in each.golds):
+        summary = folded(gold.summary or "")
         if len(summary) >= _FEWEST_CHARACTERS:
             yield "gold_summary", document.url, summary
-        keywords = document.gold.keywords or ()
+        keywords = gold.keywords or ()
         if len(keywords) >= _FEWEST_KEYWORDS:
             yield "gold_keywords", document.url, folded(", ".join(keywords))
             yield "gold_keywords", document.url, folded('","'.join(keywords))

@@ -155,7 +155,7 @@ def bits_per_byte_of_models(
     for stage in [stage for stage in STAGE_TITLES if stage in models] if texts else ():
         bits = document_bits(
             models[stage],
-            [text for _, text in texts],
+            [each.text for each in texts],
             model_settings=context.settings.model,
             name=stage,
             journal=context.scratch / f"bits-{stage}.json",

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from smartdevdigest_ops.artifacts import ArtifactError, ArtifactStore, Making
-from smartdevdigest_ops.evaluation.errors import EvaluationError
 from smartdevdigest_ops.evaluation.metrics.names import METRIC_TITLES
 from smartdevdigest_ops.evaluation.report.verdict import format_interval
 from smartdevdigest_ops.evaluation.systems import CANDIDATE
-from smartdevdigest_ops.lineage.ancestry import find_ancestry
+from smartdevdigest_ops.lineage.ancestry import nearest_ancestors
 
 SHOWN_METRICS = ("rougeL", "chrf_plus_plus", "keyword_f1", "difficulty_mae", "difficulty_spearman")
 # What feeds the models decides as much as how they are trained.
@@ -36,11 +35,7 @@ class Trial:
 
 
 def read_trials(store: ArtifactStore) -> list[Trial]:
-    """One per model whose report is in the store, in the order of their reports.
-
-    Raises:
-        EvaluationError: there is none.
-    """
+    """One per model whose report is in the store, in the order of their reports."""
     newest: dict[str, Making] = {}
     for making in sorted(store.makings("evaluation_report"), key=lambda making: making.created):
         newest[str(making.inputs["quantized_model"])] = making
@@ -52,16 +47,11 @@ def read_trials(store: ArtifactStore) -> list[Trial]:
             continue  # pruned, or damaged: `verify` names it
         report = json.loads(file.read_text(encoding="utf-8"))
         trials.append(Trial(model, making.created, _settings_behind(store, model), report))
-    if not trials:
-        raise EvaluationError(
-            f"{store.root} holds no evaluation report, so there is nothing to compare. `smartdevdigest run` makes one."
-        )
     return trials
 
 
 def _settings_behind(store: ArtifactStore, model: str) -> dict[str, Any]:
-    ancestry = find_ancestry(store, ("quantized_model", None, model))
-    made = {each.version[0]: each for each in ancestry if each.version[1] is None}
+    made = nearest_ancestors(store, ("quantized_model", None, model))
     settings: dict[str, Any] = {asset: made[asset].version[2] for asset in _DATA if asset in made}
     for asset in _MADE_BY:
         if asset in made and (making := made[asset].making) is not None:

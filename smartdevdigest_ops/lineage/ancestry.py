@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,40 @@ def find_ancestry(store: ArtifactStore, version: Version) -> list[Ancestor]:
     rank = {asset: place for place, asset in enumerate(reversed(STAGE_MODULES))}
     ordered = sorted(needed, key=lambda key: (rank.get(key[0], len(rank)), key[1] or "", key[2]))
     return [Ancestor(key, last.get(key), _state(store, key)) for key in ordered]
+
+
+def nearest_ancestors(store: ArtifactStore, version: Version) -> dict[str, Ancestor]:
+    """Asset -> its version that this one was made from by the shortest way, the version itself included.
+
+    For assets that do not come by drop. What a model only calibrates or measures on is no way while another is left:
+    the snapshot behind a model is the one that it learned from, not a later one that it was quantized on. Of equally
+    short ways the one through the earlier stage counts.
+    """
+    ancestors = {each.version: each for each in find_ancestry(store, version)}
+    nearest: dict[str, Ancestor] = {}
+    seen: set[Version] = set()
+    waiting, last = deque([version]), deque[Version]()
+    while waiting or last:
+        each = waiting.popleft() if waiting else last.popleft()
+        if each in seen or each[1] is not None:
+            continue
+        seen.add(each)
+        nearest.setdefault(each[0], ancestors[each])
+        making = ancestors[each].making
+        for source in sorted(making.sources(), key=_place) if making else ():
+            (waiting if _learns_from(each[0], source[0]) else last).append(source)
+    return nearest
+
+
+def _learns_from(asset: str, source: str) -> bool:
+    roles = [use.role for use in USES.get(asset, ()) if use.input == source]
+    return not roles or "trained" in roles
+
+
+def _place(version: Version) -> tuple[int, str, str]:
+    asset, partition, number = version
+    places = list(STAGE_MODULES)
+    return (places.index(asset) if asset in places else len(places)), partition or "", number
 
 
 def _state(store: ArtifactStore, version: Version) -> str:

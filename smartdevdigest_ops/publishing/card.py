@@ -39,21 +39,26 @@ def model_card(facts: ModelFacts, report: Mapping[str, Any] | None, *, name: str
         candidate=CANDIDATE,
         titles=METRIC_TITLES,
         quantized=facts.metrics["quantized_model"],
+        is_quantized=_is_quantized(facts),
     )
     front_matter = _front_matter(facts, report, name)
     card = ModelCard(f"---\n{front_matter.to_yaml()}\n---\n\n{body}", ignore_metadata_errors=False)
     return str(card)
 
 
+def _is_quantized(facts: ModelFacts) -> bool:
+    # The bits per quantized weight are measured of any model: 0 without GPTQ.
+    return "num_quantized_layers" in facts.metrics["quantized_model"]
+
+
 def _front_matter(facts: ModelFacts, report: Mapping[str, Any] | None, name: str) -> ModelCardData:
-    is_quantized = "num_quantized_layers" in facts.metrics["quantized_model"]
     hub_name = facts.base_model.removeprefix(_HUB).partition("@")[0] if facts.base_model.startswith(_HUB) else None
     return ModelCardData(
         base_model=hub_name,
         language=sorted(facts.num_documents),
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["summarization", "keyword-extraction", "smartdevdigest", *(["gptq"] if is_quantized else [])],
+        tags=["summarization", "keyword-extraction", "smartdevdigest", *(["gptq"] if _is_quantized(facts) else [])],
         model_name=name if report else None,
         eval_results=_eval_results(report) if report else None,
         license=facts.terms.name if facts.terms else facts.license or "other",

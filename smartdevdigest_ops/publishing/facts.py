@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore
-from smartdevdigest_ops.lineage.ancestry import find_ancestry
+from smartdevdigest_ops.lineage.ancestry import nearest_ancestors
 from smartdevdigest_ops.models.terms import Terms, terms_of
 
 _SHOWN_SOURCES = 20
@@ -31,7 +31,7 @@ class ModelFacts:
     num_parameters: int
     max_length: int
     ancestors: Mapping[str, str]
-    """Asset -> version of what it was made from."""
+    """Asset -> version of what it was made from, the nearest where there are several (`nearest_ancestors`)."""
     settings: Mapping[str, Any]
     """Of tokenizer, training and quantization, by dotted name."""
     metrics: Mapping[str, Mapping[str, float]]
@@ -50,8 +50,8 @@ def gather_facts(store: ArtifactStore, model: Artifact) -> ModelFacts:
     Raises:
         ArtifactError: a record of what it was made from is gone.
     """
-    ancestry = find_ancestry(store, ("quantized_model", None, model.version))
-    makings = {each.version[0]: each.making for each in ancestry if each.version[1] is None and each.making}
+    nearest = nearest_ancestors(store, ("quantized_model", None, model.version))
+    makings = {asset: each.making for asset, each in nearest.items() if each.making}
     if missing := [name for name in _NEEDED if name not in makings]:
         raise ArtifactError(
             f"{store.root}: no record says how the {', '.join(missing)} behind quantized_model {model.version} came to "

@@ -114,6 +114,14 @@ class EvaluationSettings(Section):
     """What is measured, on how much."""
 
     max_documents: int = Field(200, gt=0, description="Test documents at most, drawn by URL hash, half per language.")
+    gold_summaries: str | None = Field(
+        None,
+        description="Summaries that people wrote (JSON Lines of url, summary): test documents that have one get tables "
+        "of human gold, at most max_documents more of them. Name the file in data.gold_paths too.",
+    )
+    gold_levels: str | None = Field(
+        None, description="Difficulty levels that people gave (JSON Lines of url, level), used likewise."
+    )
     bootstrap_samples: int = Field(1000, ge=100, description="Resamples of documents per interval.")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     unquantized: bool = Field(

@@ -77,6 +77,15 @@ def test_bad_input_is_one_readable_paragraph_and_exit_code_2(arguments: list[str
     assert "Traceback" not in ended.stderr
 
 
+def test_trials_names_the_store_as_a_reader_would_type_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["trials"]) == 2
+    assert "store holds no evaluation report" in (said := capsys.readouterr().err)
+    assert str(tmp_path) not in said
+
+
 def test_digest_leaves_the_target_alone_when_nothing_comes_out(tmp_path: Path, tiny_base_model: Path):
     (tmp_path / "bad.jsonl").write_text("not json\n")
     (tmp_path / "out.jsonl").write_text("precious")

@@ -18,7 +18,7 @@ from typing import Any
 
 from smartdevdigest_ops.artifacts import content_hash
 from smartdevdigest_ops.errors import UserError
-from smartdevdigest_ops.evaluation.gold import TestDocument, origins
+from smartdevdigest_ops.evaluation.gold import TestDocument, origins, seen_by
 from smartdevdigest_ops.evaluation.judge.figures import SystemSummaries, known_answers, scores, win_rates
 from smartdevdigest_ops.evaluation.judge.judge import CACHE_DIRECTORY, Judge
 from smartdevdigest_ops.evaluation.judge.known_answers import build_pairs
@@ -59,7 +59,7 @@ def judge_answers(
     What goes wrong costs the judgement, not the evaluation: it is logged, and the report says why nothing was judged.
 
     Args:
-        documents: Those with a gold summary of the origin of most are judged, `settings.max_documents` of them.
+        documents: Those with a gold summary of the report's main origin are judged, `settings.max_documents` of them.
         answers: Of every system of the report.
         settings: Of the judge.
         model: Where a judge of this machine is computed.
@@ -78,8 +78,8 @@ def judge_answers(
         with AnswerCache(store_dir / CACHE_DIRECTORY, making) as cache:
             judge = Judge(settings, Machine(store_dir / MODELS_DIRECTORY, model), cache)
             try:
-                of_chosen = [documents[index] for index in chosen]
-                section = _judge(judge, of_chosen, _summaries(answers, chosen, settings), seed, bootstrap, log)
+                summaries = _summaries(answers, list(chosen), settings)
+                section = _judge(judge, list(chosen.values()), summaries, seed, bootstrap, log)
             except UserError as error:
                 log(f"the judge is left out: {error}")
                 section = {"not_run": str(error)}
@@ -89,19 +89,17 @@ def judge_answers(
         return Judged({"not_run": str(error)})
 
 
-def choose_judged(documents: Sequence[TestDocument], max_documents: int) -> list[int]:
-    """Indices of the documents to judge, in order: with a gold summary, of the origin of most, half per language."""
-    main = origins(documents)[0] if documents else None
-    found = [
-        index for index, document in enumerate(documents) if document.gold.summary and document.gold.origin == main
-    ]
-    languages = sorted({documents[index].language for index in found})
+def choose_judged(documents: Sequence[TestDocument], max_documents: int) -> dict[int, TestDocument]:
+    """Index -> document to judge, in order: with a gold summary of the report's main origin, half per language."""
+    of_main = seen_by(documents, origins(documents)[0]) if documents else {}
+    found = {index: document for index, document in of_main.items() if document.gold.summary}
+    languages = sorted({document.language for document in found.values()})
     share = max(1, max_documents // max(1, len(languages)))
-    chosen = []
+    chosen: list[int] = []
     for language in languages:
-        of_language = [index for index in found if documents[index].language == language]
+        of_language = [index for index, document in found.items() if document.language == language]
         chosen += sorted(of_language, key=lambda index: content_hash(documents[index].url))[:share]
-    return sorted(chosen)
+    return {index: found[index] for index in sorted(chosen)}
 
 
 def _summaries(

@@ -1,12 +1,13 @@
 """Bits per byte of test documents through the stages: base, M1, and the quantized model that is served.
 
 Comparable between models of different vocabularies, which loss per token is not. The figure of a language is total
-bits over total bytes, so a long document counts by its length; its interval resamples documents.
+bits over total bytes, so a long document counts by its length; its interval resamples clusters of documents.
 """
 
 import gc
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ from smartdevdigest_ops.training.bits_per_byte import bits_per_byte
 # A paper runs to 100,000 characters and would be most of the figure and of the time: SmolLM2-135M takes 3 CPU seconds
 # per KB of Korean and 0.7 of English.
 MOST_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class MeasuredText:
+    """The beginning of a test document."""
+
+    language: str
+    text: str
+    sampling_unit: str
+    """Its near-duplicate cluster, or its URL where it stands alone: drawn as one in resamples."""
 
 
 def document_bits(
@@ -49,25 +60,28 @@ def document_bits(
     return bits
 
 
-def choose_texts(rows: Sequence[Mapping[str, Any]], max_documents: int) -> list[tuple[str, str]]:
-    """(language, text) of the first `max_documents` rows per language, in the snapshot's order (by document id)."""
-    chosen: list[tuple[str, str]] = []
+def choose_texts(rows: Sequence[Mapping[str, Any]], max_documents: int) -> list[MeasuredText]:
+    """Texts of the first `max_documents` rows per language, in the snapshot's order (by document id)."""
+    chosen: list[MeasuredText] = []
     for language in sorted({row["language"] for row in rows}):
-        texts = [row["content"][:MOST_CHARACTERS] for row in rows if row["language"] == language]
-        chosen += [(language, text) for text in texts[:max_documents]]
+        of_language = [row for row in rows if row["language"] == language][:max_documents]
+        chosen += [
+            MeasuredText(language, row["content"][:MOST_CHARACTERS], row.get("cluster") or row["url"])
+            for row in of_language
+        ]
     return chosen
 
 
 def bits_per_byte_by_language(
-    texts: Sequence[tuple[str, str]], bits: Sequence[float], bootstrap: Bootstrap
+    texts: Sequence[MeasuredText], bits: Sequence[float], bootstrap: Bootstrap
 ) -> dict[str, dict[str, float | int | None]]:
     """Language -> total bits / total bytes, with its interval."""
     table = {}
-    for language in sorted({language for language, _ in texts}):
+    for language in sorted({each.language for each in texts}):
         of_language = [
-            (bits_of_text, len(text.encode()))
-            for (text_language, text), bits_of_text in zip(texts, bits, strict=True)
-            if text_language == language
+            (bits_of_text, len(each.text.encode()), each.sampling_unit)
+            for each, bits_of_text in zip(texts, bits, strict=True)
+            if each.language == language
         ]
         table[language] = bootstrap.ratio(*map(list, zip(*of_language, strict=True))).as_dict()
     return table

@@ -20,6 +20,15 @@ def generation_counts(answers: Mapping[str, Sequence[Answer]]) -> dict[str, dict
     }
 
 
+def seconds_per_document(answers: Mapping[str, Sequence[Answer]]) -> dict[str, float]:
+    """System -> mean seconds of its answers that were timed, of the systems that have such.
+
+    Differs from run to run: for the record of a making, never for the report.
+    """
+    timed = {system: [one.seconds for one in given if one.seconds is not None] for system, given in answers.items()}
+    return {system: round(sum(seconds) / len(seconds), 4) for system, seconds in timed.items() if seconds}
+
+
 def _counts(answers: Sequence[Answer]) -> dict[str, Any]:
     corrections: Counter[str] = Counter()
     for answer in answers:

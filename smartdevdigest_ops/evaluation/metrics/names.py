@@ -38,6 +38,7 @@ METRICS = {
     "difficulty_spearman": MetricInfo("Difficulty Spearman", "Difficulty"),
     "difficulty_kendall": MetricInfo("Difficulty Kendall tau-b", "Difficulty"),
     "difficulty_qwk": MetricInfo("Difficulty QWK", "Difficulty"),
+    "language_match": MetricInfo("Summary in its document's language", "Form", None),
     "valid_json_rate": MetricInfo("Valid JSON", "Form", None),
 }
 METRIC_TITLES = {name: info.title for name, info in METRICS.items()}

@@ -44,7 +44,8 @@ def render_report(report: Mapping[str, Any]) -> str:
     environment.filters["accuracy"] = describe_accuracy
     page = environment.get_template("report/page.html.jinja").render(
         report=report,
-        tables=[_table(report, language) for language in report["languages"]],
+        tables=_tables(report, report),
+        other_tables={origin: _tables(report, of_origin) for origin, of_origin in report["other_origins"].items()},
         metrics_plots={
             language: plot_metrics(LANGUAGE_TITLES.get(language, language), by_system, report["systems"])
             for language, by_system in report["languages"].items()
@@ -70,28 +71,35 @@ def render_report(report: Mapping[str, Any]) -> str:
     return page + "\n"
 
 
-def _table(report: Mapping[str, Any], language: str) -> dict[str, Any]:
+def _tables(report: Mapping[str, Any], of_origin: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One per language; `of_origin` are the report's tables against gold of one origin."""
+    return [_table(report, of_origin, language) for language in of_origin["languages"]]
+
+
+def _table(report: Mapping[str, Any], of_origin: Mapping[str, Any], language: str) -> dict[str, Any]:
     """A row per metric, below the title of its group, and a column per system."""
-    by_system = report["languages"][language]
+    by_system = of_origin["languages"][language]
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, title in report["metrics"].items():
         if any(name in by_name for by_name in by_system.values()):
-            cells = [_cell(report, language, system, name) for system in by_system]
+            cells = [_cell(report, of_origin, language, system, name) for system in by_system]
             groups.setdefault(METRICS[name].group, []).append({"name": name, "title": title, "cells": cells})
     return {
         "language": language,
-        "n": report["num_documents"][language],
+        "n": of_origin["num_documents"][language],
         "systems": [{"title": report["systems"][name], "is_candidate": name == CANDIDATE} for name in by_system],
         "groups": groups,
     }
 
 
-def _cell(report: Mapping[str, Any], language: str, system: str, name: str) -> dict[str, Any]:
-    difference = report["comparisons"][language].get(system, {}).get(name)
+def _cell(
+    report: Mapping[str, Any], of_origin: Mapping[str, Any], language: str, system: str, name: str
+) -> dict[str, Any]:
+    difference = of_origin["comparisons"][language].get(system, {}).get(name)
     is_generated = name != "valid_json_rate" or system in report["valid_json_rate"]
     mark = outcome(difference, name) if difference is not None and system != CANDIDATE else None
     return {
-        "interval": report["languages"][language][system].get(name) if is_generated else None,
+        "interval": of_origin["languages"][language][system].get(name) if is_generated else None,
         "is_candidate": system == CANDIDATE,
         "mark": _MARKS[mark] if mark else "",
         "meaning": f"candidate {mark}" if mark else "",

@@ -94,12 +94,17 @@ class Bootstrap:
             lambda weights: weights @ array / weights.sum(1),
         )
 
-    def ratio(self, numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
-        """Ratio of sums over documents, such as bits per byte."""
+    def ratio(
+        self, numerators: Sequence[float], denominators: Sequence[float], clusters: Sequence[Hashable] | None = None
+    ) -> Interval:
+        """Ratio of sums over documents, such as bits per byte; each a cluster of its own unless `clusters` says so."""
         import numpy as np
 
         top, bottom = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-        return self.interval(range(len(top)), lambda weights: (weights @ top) / (weights @ bottom))
+        return self.interval(
+            clusters if clusters is not None else range(len(top)),
+            lambda weights: (weights @ top) / (weights @ bottom),
+        )
 
 
 def number_clusters(clusters: Sequence[Hashable]) -> "NDArray[np.int64]":

@@ -11,6 +11,7 @@ import pytest
 
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Difficulty, Digest, Label
+from smartdevdigest_ops.corpus.read import read_split
 from smartdevdigest_ops.digesting.model import DigestOutcome, write_digest_config
 from smartdevdigest_ops.evaluation.checks import (
     check_candidate_beats_lead3,
@@ -20,9 +21,14 @@ from smartdevdigest_ops.evaluation.checks import (
     check_outputs_are_valid,
 )
 from smartdevdigest_ops.evaluation.evaluate import evaluate
-from smartdevdigest_ops.evaluation.gold import TestDocument
+from smartdevdigest_ops.evaluation.gold import TestDocument, choose_documents
 from smartdevdigest_ops.evaluation.leakage import audit_leakage
-from smartdevdigest_ops.evaluation.metrics.compression import bits_per_byte_by_language, choose_texts, document_bits
+from smartdevdigest_ops.evaluation.metrics.compression import (
+    MeasuredText,
+    bits_per_byte_by_language,
+    choose_texts,
+    document_bits,
+)
 from smartdevdigest_ops.evaluation.metrics.overlap import korean_self_check
 from smartdevdigest_ops.evaluation.models import rounded_model, unquantized_model
 from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
@@ -36,7 +42,7 @@ from smartdevdigest_ops.evaluation.systems import (
     generated_answers,
 )
 from smartdevdigest_ops.settings import Settings, load_settings
-from smartdevdigest_ops.stage import StageContext, plan_stage
+from smartdevdigest_ops.stage import StageContext, StageError, plan_stage
 from smartdevdigest_ops.training.trainer.run import CURVE_FILE
 
 BOOTSTRAP = Bootstrap(num_samples=100, confidence=0.95, seed=17)
@@ -164,16 +170,27 @@ def test_a_killed_generation_continues_after_its_last_whole_batch(
 
 
 def test_bits_per_byte_of_a_language_is_total_bits_over_total_bytes() -> None:
-    texts = [("en", "ab"), ("en", "abcd"), ("ko", "가")]
+    texts = [MeasuredText("en", "ab", "a"), MeasuredText("en", "abcd", "b"), MeasuredText("ko", "가", "c")]
     table = bits_per_byte_by_language(texts, [8.0, 4.0, 6.0], BOOTSTRAP)
     assert table["en"]["mean"] == 2.0
     assert table["ko"]["mean"] == 2.0  # 6 bits over 3 bytes of UTF-8
     assert table["en"]["n"] == 2
 
 
+def test_bits_per_byte_of_near_duplicates_are_as_uncertain_as_those_of_one_document() -> None:
+    rows = [{"url": f"https://a.example/{n}", "language": "en", "content": "abcd", "cluster": "one"} for n in range(4)]
+    bits = [4.0, 8.0, 12.0, 16.0]
+    table = bits_per_byte_by_language(choose_texts(rows, 4), bits, BOOTSTRAP)
+    assert table["en"] == {"mean": 2.5, "low": 2.5, "high": 2.5, "n": 4}  # one cluster is drawn whole every time
+    apart = choose_texts([row | {"cluster": None} for row in rows], 4)
+    interval = bits_per_byte_by_language(apart, bits, BOOTSTRAP)["en"]
+    assert interval["low"] < 2.5 < interval["high"]
+
+
 def test_finished_bits_are_not_measured_again(tmp_path: Path, tiny_base_model: Path, ci_settings: Settings) -> None:
     journal = tmp_path / "bits.json"
-    texts = [text for _, text in choose_texts([{"language": "en", "content": "Pods run containers."}], 3)]
+    row = {"url": "https://a.example/x", "language": "en", "content": "Pods run containers."}
+    texts = [each.text for each in choose_texts([row], 3)]
     measured = document_bits(tiny_base_model, texts, model_settings=ci_settings.model, name="base", journal=journal)
     absent = tmp_path / "no-model"
     assert document_bits(absent, texts, model_settings=ci_settings.model, name="base", journal=journal) == measured
@@ -326,6 +343,70 @@ def test_the_layers_that_the_candidate_packed_are_rounded_in_what_it_was_made_fr
     (rounded / "kept.txt").touch()
     assert rounded_model(context) == rounded  # a killed making takes it up
     assert (rounded / "kept.txt").is_file()
+
+
+def _candidate_alone(tmp_path: Path, **changes: Any) -> Settings:
+    """Settings under which no model but the candidate generates."""
+    switched_off = dict.fromkeys(("unquantized", "rounded", "untuned_base", "m1_without_m2", "previous_release"), False)
+    overrides = {"store": {"root": str(tmp_path / "store")}, "evaluation": switched_off | changes}
+    return load_settings("ci", overrides=overrides)
+
+
+def test_gold_files_decide_whether_the_report_is_up_to_date_and_a_missing_one_is_named(
+    upstream: ArtifactStore, tmp_path: Path
+) -> None:
+    gold = tmp_path / "levels.jsonl"
+    settings = _candidate_alone(tmp_path, gold_levels=str(gold))
+    with pytest.raises(StageError, match=r"needs the file .*levels\.jsonl, which is not there"):
+        plan_stage("evaluation_report", settings)
+    gold.write_text('{"url": "https://a.example/x", "level": 2}\n', encoding="utf-8")
+    first = plan_stage("evaluation_report", settings)
+    assert set(first.outside) == {"file:levels.jsonl"}
+    gold.write_text('{"url": "https://a.example/x", "level": 3}\n', encoding="utf-8")
+    assert plan_stage("evaluation_report", settings).fingerprint != first.fingerprint
+
+
+@pytest.mark.slow
+def test_the_stage_reports_against_the_teacher_and_against_people_with_one_answer_a_document(
+    upstream: ArtifactStore, tmp_path: Path, run: Callable[..., Making]
+) -> None:
+    labels = upstream.current("labeled_pairs")
+    assert labels is not None
+    rows = read_split(labels.path, "test")
+    labelled = {document.url for document in choose_documents(rows, 2)}
+    both = next(url for url in sorted(labelled))
+    other = next(row["url"] for row in rows if row["url"] not in labelled)
+    gold = tmp_path / "summaries.jsonl"
+    urls = (both, other, "https://elsewhere.example/x")
+    gold.write_text(
+        "".join(json.dumps({"url": url, "summary": "A person wrote this."}) + "\n" for url in urls), encoding="utf-8"
+    )
+    settings = _candidate_alone(tmp_path, max_documents=2, gold_summaries=str(gold))
+    making = run("evaluation_report", settings)
+    directory = upstream.open("evaluation_report", making.version).path
+    report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    assert report["origin"] == "teacher"
+    assert sum(report["num_documents"].values()) == 2
+    human = report["other_origins"]["human"]
+    assert sum(human["num_documents"].values()) == 2
+    for by_system in human["languages"].values():
+        assert "rougeL" in by_system[CANDIDATE]
+        assert "keyword_f1" not in by_system[CANDIDATE]  # people gave none
+        assert "difficulty_mae" not in by_system[CANDIDATE]
+    assert report["generation"][CANDIDATE]["num_documents"] == 3
+    digests = [json.loads(line) for line in (directory / "digests.jsonl").read_text(encoding="utf-8").splitlines()]
+    answered = [digest["url"] for digest in digests if digest["system"] == CANDIDATE]
+    assert sorted(answered) == sorted(labelled | {other})
+    assert report["coverage"]["gold summaries without a test document"] == 1
+    assert "Against gold of another origin: human" in making.notes["markdown"]
+    assert making.metrics["num_documents_human"] == 2
+    seconds = making.metrics["seconds_per_document_candidate"]
+    assert seconds > 0
+    assert f"| {report['systems'][CANDIDATE]} | {seconds:.2f} |" in making.notes["markdown"]
+    assert not any("seconds" in name for name in report["generation"][CANDIDATE])
+    assert "seconds" not in digests[0]
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    assert "gold summaries without a test document: 1" in page
 
 
 @pytest.mark.slow

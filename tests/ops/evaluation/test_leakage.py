@@ -42,6 +42,12 @@ def test_every_document_of_a_leaked_cluster_is_listed() -> None:
     assert [leak["url"] for leak in found["cluster"]] == [translation.url, DOCUMENT.url]
 
 
+def test_near_duplicates_of_documents_without_a_cluster_are_not_said_to_be_none() -> None:
+    alone = TestDocument("https://a.example/x", "en", None, "x", Gold())
+    assert set(audit_leakage([alone], [TRAINED])) == set(LEAKS) - {"cluster"}
+    assert audit_leakage([alone, DOCUMENT], [TRAINED])["cluster"] == []
+
+
 def test_a_phrase_that_anybody_writes_is_no_leak() -> None:
     short = TestDocument("https://a.example/x", "en", None, "x", Gold("Pods run.", ("pods", "nodes")))
     found = audit_leakage([short], [TRAINED | {"content": "Pods run. pods, nodes"}])

@@ -26,7 +26,7 @@ FACTS = ModelFacts(
     num_parameters=134_527_104,
     max_length=1024,
     ancestors={"base_model": "b" * 16, "m1_checkpoint": "c" * 16},
-    settings={"training.m1.max_steps": 32, "tokenizer.required_terms": ["쿠버네티스"]},
+    settings={"quantization.bits": 4, "training.m1.max_steps": 32, "tokenizer.required_terms": ["쿠버네티스"]},
     metrics={"quantized_model": QUANTIZED},
     num_documents={"en": 1617, "ko": 837},
     num_labels=56,
@@ -96,12 +96,25 @@ def test_a_base_model_under_terms_hands_them_on():
     assert "Not evaluated." in card
 
 
-@pytest.mark.parametrize("quantized", [{"bytes": 5e8}])
+@pytest.mark.parametrize(
+    "quantized",
+    [{"bytes": 5e8}, {"bytes": 5e8, "bits_per_quantized_weight": 0.0, "embedding_share_of_bytes": 0.2}],
+)
 def test_an_unquantized_model_is_not_said_to_be_quantized(quantized):
     card = model_card(replace(FACTS, metrics={"quantized_model": quantized}), None, name="plain")
     assert "gptq" not in front_matter(card)["tags"]
-    assert "What 4 bits cost" not in card
+    assert "bits cost" not in card
     assert "bits per quantized weight" not in card
+    assert "| size | 500 MB, not quantized |" in card
+
+
+def test_what_quantizing_cost_names_the_bits_that_were_used():
+    assert "### What 4 bits cost" in model_card(FACTS, None, name="four")
+    settings = dict(FACTS.settings) | {"quantization.bits": 8, "quantization.overrides": [{"layers": "x", "bits": 16}]}
+    card = model_card(replace(FACTS, settings=settings), None, name="eight")
+    assert "### What 8 bits cost" in card
+    assert "before quantizing to 8 bits (some layers to others, see below), after" in card
+    assert "4 bits" not in card
 
 
 def test_layers_of_a_format_of_their_own_are_said_to_need_a_loader_that_reads_them():

@@ -6,6 +6,7 @@ from corpus_samples import publish
 
 from smartdevdigest_ops.artifacts import ArtifactError, ArtifactStore, Making
 from smartdevdigest_ops.publishing.export import CARD_FILE, ExportError, export_model
+from smartdevdigest_ops.publishing.facts import gather_facts
 from smartdevdigest_ops.release.pointer import ReleaseError
 
 
@@ -73,6 +74,36 @@ def test_an_export_is_the_released_model_with_a_card_beside_it(store, tmp_path):
     assert not (target / "manifest.json").exists()
     assert AutoModelForCausalLM.from_pretrained(target).num_parameters() > 0
     assert [path.name for path in target.parent.iterdir()] == ["digest-tiny"]
+
+
+def test_of_two_corpora_the_card_names_the_one_behind_the_snapshot_that_m1_learned_from(store, tmp_path):
+    corpora = [
+        record(store, "cleaned_corpus", lambda out, n=n: (out / "drops.json").write_text(str(n))) for n in range(2)
+    ]
+    for number, learned in enumerate(corpora):  # whichever sorts last by its hash
+        inputs = {name: store.current(name).version for name in ("base_model", "domain_tokenizer")}
+        other = corpora[1 - number]
+        inputs["corpus_snapshot"] = _again(store, "corpus_snapshot", ["ko"] * (4 + number), {"cleaned_corpus": learned})
+        pairs = _again(store, "labeled_pairs", ["en"] * (4 + number), {"cleaned_corpus": other})
+        m1 = record(store, "m1_checkpoint", lambda out, n=number: (out / "w").write_text(f"again {n}"), inputs=inputs)
+        m2 = record(
+            store, "m2_adapter", lambda out, n=number: (out / "w").write_text(f"again {n}"),
+            inputs={"labeled_pairs": pairs, "m1_checkpoint": m1},
+        )  # fmt: skip
+        made_from = {"m2_adapter": m2, "m1_checkpoint": m1, "labeled_pairs": pairs}
+
+        def model(out, number=number):
+            (out / "digest_config.json").write_text(f'{{"max_length": {512 + number}}}', encoding="utf-8")
+
+        quantized = record(store, "quantized_model", model, inputs=made_from, metrics={"bytes": 1e6})
+        facts = gather_facts(store, store.open("quantized_model", quantized))
+        assert facts.ancestors["cleaned_corpus"] == learned
+        assert facts.ancestors["corpus_snapshot"] == inputs["corpus_snapshot"]
+        assert facts.num_documents == {"ko": 4 + number}
+
+
+def _again(store, asset, languages, inputs):
+    return record(store, asset, lambda out: rows(out, languages), inputs=inputs)
 
 
 def test_a_directory_that_holds_something_is_left_alone(store, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from smartdevdigest_ops.evaluation.gold import Gold, TestDocument
 from smartdevdigest_ops.evaluation.metrics.difficulty import calibration_table, confusion_table, factor_table
-from smartdevdigest_ops.evaluation.metrics.generation import generation_counts
+from smartdevdigest_ops.evaluation.metrics.generation import generation_counts, seconds_per_document
 from smartdevdigest_ops.evaluation.metrics.scores import document_counts, factor_metrics, system_metrics
 from smartdevdigest_ops.evaluation.statistics.intervals import Bootstrap
 from smartdevdigest_ops.evaluation.systems import Answer
@@ -32,6 +32,27 @@ def _answer(number: int, score: float = 3.0, **changes: Any) -> Answer:
 
 def _failed(number: int, **changes: Any) -> Answer:
     return replace(Answer("candidate", f"https://a.example/{number}", None, False), **changes)
+
+
+def test_a_summary_in_the_other_language_is_counted_and_a_missing_one_is_not() -> None:
+    korean = "쿠버네티스는 Pod를 Node에서 실행한다."
+    english = _document(1)
+    answers = [_answer(1), _answer(2), _failed(3)]
+    answers[1] = replace(answers[1], digest=(answers[1].digest or {}) | {"summary": korean})
+    documents = [english, _document(2), _document(3)]
+    assert [document_counts(*pair)["language_match"] for pair in zip(documents, answers, strict=True)] == [
+        (1, 1),
+        (0, 1),
+        (0, 0),
+    ]
+    assert system_metrics(documents, answers)["language_match"].interval(BOOTSTRAP).mean == 0.5
+    in_korean = replace(english, language="ko", content=korean)
+    assert document_counts(in_korean, answers[1])["language_match"] == (1, 1)
+
+
+def test_seconds_are_the_mean_of_the_answers_that_were_timed() -> None:
+    candidate = [_answer(1, seconds=2.0), _failed(2, seconds=4.0), _answer(3)]
+    assert seconds_per_document({"candidate": candidate, "lead3": [_answer(1)]}) == {"candidate": 3.0}
 
 
 def test_counts_of_one_document_by_hand() -> None:

@@ -70,7 +70,11 @@ def test_leaks_are_listed_by_address_and_an_audit_that_was_not_made_is_said_to_b
         return render_report(report)
 
     leak = {"url": "https://a.example/test", "train_url": "https://a.example/train"}
-    assert "https://a.example/test in https://a.example/train" in rendered({"url": [leak], "content": []})
+    page = rendered({"url": [leak], "content": []})
+    assert "https://a.example/test in https://a.example/train" in page
+    near_duplicates = page.split("near-duplicate or translation in the train split</th>")[1].split("</tr>")[0]
+    assert "not looked for" in near_duplicates
+    assert "0" not in near_duplicates
     assert "Not looked for: no training data was at hand." in rendered(None)
 
 
