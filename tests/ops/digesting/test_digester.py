@@ -134,3 +134,11 @@ def test_difficulty_is_read_without_the_rest_of_the_answer(model_dir, sample_doc
     scores = digester.read_difficulty(documents, [0, 1, 2])
     digests = list(digester.digest(documents))
     assert [round(scores[i], 1) for i in range(3)] == [d.digest.difficulty_level.score for d in digests]
+
+
+def test_difficulty_is_read_of_a_document_whose_first_line_of_code_does_not_fit(model_dir):
+    document = Document("Keys", "```\n" + "x = 1; " * 4000 + "\n```\n")
+    digester = load(model_dir)
+    (outcome,) = digester.digest([document])
+    assert (outcome.valid, outcome.covered_share) == (True, 0.0)
+    assert 1.0 <= digester.read_difficulty([document], [0])[0] <= 5.0
