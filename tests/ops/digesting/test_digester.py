@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from smartdevdigest_ops.contracts import Digest
-from smartdevdigest_ops.digesting.errors import DigestingError
+from smartdevdigest_ops.digesting.errors import DigestingError, GenerationError
 from smartdevdigest_ops.digesting.model import DIGEST_CONFIG, load_digester, read_digest_config, write_digest_config
 
 
@@ -61,6 +61,14 @@ def test_a_document_that_fails_leaves_the_rest_of_its_batch_alone(model_dir):
     assert "blank" in outcomes[0].error
     assert outcomes[0].raw_answer is None
     assert not next(load(model_dir).digest([Document(None, "")])).valid
+
+
+def test_an_outcome_says_whether_the_document_or_the_model_is_at_fault(model_dir, monkeypatch):
+    digester = load(model_dir)
+    failing = lambda questions, **_: [GenerationError("not finite") for _ in questions]  # noqa: E731
+    monkeypatch.setattr(digester._generator, "generate", failing)
+    blank, failed = digester.digest([Document(None, " "), Document("T", "A pod runs.")])
+    assert (blank.fault, failed.fault, failed.error) == ("document", "model", "not finite")
 
 
 def test_the_model_is_asked_as_its_config_says(model_dir, ci_settings):
