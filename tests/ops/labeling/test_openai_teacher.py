@@ -328,6 +328,17 @@ def test_a_run_that_comes_to_cost_more_than_the_budget_is_stopped_with_what_was_
     assert len(endpoint.requests) == 2
 
 
+def test_where_nothing_is_left_to_send_a_budget_that_is_used_up_refuses_nothing(
+    run_with: RunWith, endpoint: TeacherEndpoint
+) -> None:
+    price = {"input_per_million": 0.0, "output_per_million": 100.0}
+    bought = ask(run_with(make_rows(2), price=price))
+    assert ask(run_with(make_rows(2), price=price | {"max_cost": 0.001})) == bought
+    with pytest.raises(LabelingError, match=r"max_cost is 0\.00: nothing was sent"):
+        ask(run_with(make_rows(3), price=price | {"max_cost": 0.001}))
+    assert len(endpoint.requests) == 2
+
+
 def test_a_budget_that_holds_all_answers_but_not_the_longest_possible_ones_at_once_is_enough(
     run_with: RunWith, endpoint: TeacherEndpoint
 ) -> None:
