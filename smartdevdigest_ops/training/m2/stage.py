@@ -261,15 +261,17 @@ def check_loss_mask(labels: Iterable["torch.Tensor"], examples: Iterable[Example
 STAGE = Stage(
     name="m2_adapter",
     make=make_m2_adapter,
-    code_version=f"2.{PROMPT_VERSION}",
+    code_version=f"3.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "labeled_pairs"),
     settings=(
         "training.m2",
         "model.max_length",
         "model.precision",
+        "digesting.max_summary_characters",
         "digesting.max_keywords",
         "digesting.max_prerequisites",
         "digesting.max_terms",
+        "digesting.max_explanation_characters",
         "seed",
     ),
     checks=(

@@ -11,7 +11,7 @@ import pytest
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Label
 from smartdevdigest_ops.digesting.prompt import answer_text
-from smartdevdigest_ops.settings import DigestingSettings, Settings
+from smartdevdigest_ops.settings import DigestingSettings, Settings, load_settings
 from smartdevdigest_ops.training.errors import TrainingError
 from smartdevdigest_ops.training.m2.answers import (
     IGNORED,
@@ -123,6 +123,45 @@ def test_lists_end_where_the_grammar_would_end_them(row: dict[str, Any]) -> None
     capped = cap_answer(label, DigestingSettings(max_keywords=2, max_terms=1, max_prerequisites=0))
     assert (len(capped.keywords), len(capped.technical_terms), capped.prerequisites) == (2, 1, [])
     assert cap_answer(label, DigestingSettings()) == label
+
+
+def test_prose_ends_with_its_last_whole_sentence_below_the_cap_of_the_grammar(row: dict[str, Any]) -> None:
+    from smartdevdigest_ops.digesting.answer import whole_prose
+
+    label = Label.model_validate_json(row["label"])
+    term = label.technical_terms[0]
+
+    def capped(text: str, most: int = 40) -> tuple[str, str]:
+        given = label.model_copy(
+            update={"summary": text, "technical_terms": [term.model_copy(update={"explanation": text})]}
+        )
+        settings = DigestingSettings(max_summary_characters=most, max_explanation_characters=most)
+        made = cap_answer(given, settings)
+        for prose in (made.summary, made.technical_terms[0].explanation):
+            assert whole_prose(prose, most, cut=False) == prose  # the digester leaves it as it is
+        assert made.technical_terms[0].term == term.term
+        return made.summary, made.technical_terms[0].explanation
+
+    sentence = "A pod runs on a node."
+    assert capped(f"{sentence} The node has room.") == (sentence, sentence)
+    assert capped(f"{sentence} It runs Python 3.12 there.") == (sentence, sentence)
+    assert capped(f"{sentence} It has room there.") == (sentence, sentence)  # 40 characters: as long as the cap
+    assert capped(f"{sentence} It has room here.") == (f"{sentence} It has room here.",) * 2
+    assert capped("No sentence of this summary has an endless tail") == ("No sentence of this summary has an…",) * 2
+    unbroken = "".join(chr(ord("가") + place) for place in range(60))
+    assert capped(unbroken) == (unbroken[:38] + "…",) * 2
+    korean = "파드는 노드에서 실행된다."
+    assert capped(f"{korean} 노드에는 자리가 있어야 하며 스케줄러가 그것을 고른다.") == (korean, korean)
+
+
+@pytest.mark.parametrize("profile", ["sample", "bilingual"])
+def test_no_prose_of_the_samples_labels_is_cut_by_its_profiles(profile: str, sample_labels: dict[str, Label]) -> None:
+    digesting = load_settings(profile).digesting
+    assert digesting.max_summary_characters < DigestingSettings().max_summary_characters
+    for label in sample_labels.values():
+        capped = cap_answer(label, digesting)
+        assert capped.summary == label.summary
+        assert capped.technical_terms == label.technical_terms[: digesting.max_terms]
 
 
 def test_batches_are_padded_on_the_right_and_only_answers_are_scored() -> None:
