@@ -34,6 +34,8 @@ class Example:
     prompt_ids: list[int]
     answer_ids: list[int]
     """The end of turn included."""
+    covered_share: float = 1.0
+    """Share of the document's characters that is in the prompt; below 1 where it was cut (`digesting.sections`)."""
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.answer_ids)
@@ -46,6 +48,17 @@ class Examples:
     examples: list[Example]
     num_left_out: int
     """Their answer is too long for T."""
+
+    @property
+    def num_cut(self) -> int:
+        """Examples whose document did not fit beside its answer: its end was left out."""
+        return sum(example.covered_share < 1 for example in self.examples)
+
+    @property
+    def mean_covered_share(self) -> float:
+        """Mean share of a document that its prompt holds; 1 of none."""
+        shares = [example.covered_share for example in self.examples]
+        return sum(shares) / len(shares) if shares else 1.0
 
 
 def cap_answer(label: Label, digesting: "DigestingSettings") -> Label:
@@ -108,7 +121,7 @@ def build_examples(
             num_left_out += 1
             continue
         prompt = build(content=row["content"], max_tokens=room)
-        examples.append(Example(prompt.token_ids, answer_ids))
+        examples.append(Example(prompt.token_ids, answer_ids, prompt.covered_share))
     return Examples(examples, num_left_out)
 
 

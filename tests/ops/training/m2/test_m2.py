@@ -70,6 +70,9 @@ def test_m2_learns_the_answers_and_saves_an_adapter_in_peft_layout(
     assert all(check["passed"] for check in making.checks), making.checks
     assert making.metrics["valid_loss_after"] < making.metrics["valid_loss_before"]
     assert making.metrics["num_train_examples"] + making.metrics["num_left_out"] >= 15
+    assert 0 < making.metrics["num_train_documents_cut"] <= making.metrics["num_train_examples"]
+    assert 0 < making.metrics["train_covered_share"] < 1
+    assert 0 < making.metrics["valid_covered_share"] <= 1
     store = ArtifactStore(settings.store_dir)
     directory = store.open("m2_adapter", making.version).path
     assert {path.name for path in directory.iterdir()} == {
@@ -115,6 +118,19 @@ def test_an_answer_that_leaves_too_little_of_the_document_is_left_out_and_counte
 ) -> None:
     built = build_examples(tokenizer, [row, row], DigestingSettings(), sequence_length=256)
     assert (built.examples, built.num_left_out) == ([], 2)
+
+
+def test_what_was_cut_off_a_long_document_is_recorded(tokenizer: Any, row: dict[str, Any]) -> None:
+    short = row | {"content": "A pod runs."}
+    long = row | {"content": "# Pods\n\n" + "A pod runs on a node that has room for it.\n\n" * 200}
+    built = build_examples(tokenizer, [short, long], DigestingSettings(), sequence_length=1024)
+    whole, cut = built.examples
+    assert whole.covered_share == 1.0
+    read = tokenizer.decode(cut.prompt_ids).count("A pod runs on a node")
+    assert cut.covered_share == pytest.approx(read / 200, abs=0.01)
+    assert built.num_cut == 1
+    assert built.mean_covered_share == pytest.approx((1 + cut.covered_share) / 2)
+    assert build_examples(tokenizer, [], DigestingSettings(), sequence_length=1024).mean_covered_share == 1.0
 
 
 def test_lists_end_where_the_grammar_would_end_them(row: dict[str, Any]) -> None:
