@@ -38,6 +38,8 @@ class Served:
     problem: Problem | None
     model: str
     num_new_tokens: int = 0
+    covered_share: float | None = None
+    """Share of the document that the digest was made from; None without a digest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +185,7 @@ def _digest_together(model: ServedModel, batch: Sequence[_Waiting]) -> list[Serv
             _problem(outcome, model),
             model.version,
             outcome.num_new_tokens,
+            round(outcome.covered_share, 4) if outcome.digest else None,
         )
         for outcome in outcomes
     ]
