@@ -16,7 +16,7 @@ def add_to(commands: Commands) -> None:
     digest = commands.add("digest", "documents in, digests out", _digest)
     digest.add_argument("source", metavar="FILE|-", help="one document (JSON) or many (JSON Lines); -: standard input")
     digest.add_argument("-o", "--out", type=Path, help="file for the digests, one a line; default: standard output")
-    digest.add_argument("--with-urls", action="store_true", help='write {"url", "digest"} lines')
+    digest.add_argument("--with-urls", action="store_true", help='write {"url", "digest", "covered_share"} lines')
     digest.add_argument("--model", type=Path, help="model directory; default: the current release")
 
     serve = commands.add("serve", "answer with digests over HTTP, until SIGTERM", _serve)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,8 +34,8 @@ def digest_file(
     """Digest one document (JSON) or many (a drop's formats, JSON Lines) and write one digest per line, in order.
 
     Records that are no document, and documents that fail, are reported on standard error and counted; the others
-    go on. `with_urls` writes {"url", "digest"} lines instead. Without a source the input is standard input. Returns
-    counts by what happened.
+    go on. Documents that are read in part are reported there too. `with_urls` writes {"url", "digest",
+    "covered_share"} lines instead. Without a source the input is standard input. Returns counts by what happened.
 
     Raises:
         UserError: the input or the model directory cannot be read at all.
@@ -75,8 +76,12 @@ def _write(outcome: DigestOutcome, place: str, out: TextIO, counts: dict[str, in
         tqdm.write(f"{place}: {outcome.error}", file=sys.stderr)
         return
     counts["digests"] += 1
+    if outcome.covered_share < 1:
+        percent = math.floor(100 * outcome.covered_share)
+        tqdm.write(f"{place}: the digest covers {percent} % of it; the rest did not fit into the prompt.", sys.stderr)
     digest = outcome.digest.model_dump(mode="json")
-    out.write(json.dumps({"url": url, "digest": digest} if url else digest, ensure_ascii=False) + "\n")
+    line = {"url": url, "digest": digest, "covered_share": round(outcome.covered_share, 4)} if url else digest
+    out.write(json.dumps(line, ensure_ascii=False) + "\n")
     out.flush()
 
 

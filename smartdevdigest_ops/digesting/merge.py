@@ -50,7 +50,10 @@ def merge_readings(
 def merge_factors(
     parts: Sequence[Mapping[str, float | None]], num_characters: Sequence[int]
 ) -> dict[str, float | None]:
-    """Each factor's mean over the parts where it is not None, weighed by their characters."""
+    """Each factor's mean over the parts where it is not None, weighed by their characters.
+
+    Parts that cover nothing (code whose first line is longer than the prompt) count alike where there are no others.
+    """
     merged: dict[str, float | None] = {}
     for name in FACTOR_NAMES:
         pairs = [
@@ -58,6 +61,8 @@ def merge_factors(
             for part, characters in zip(parts, num_characters, strict=True)
             if (value := part[name]) is not None
         ]
+        if not any(characters for _, characters in pairs):
+            pairs = [(value, 1) for value, _ in pairs]
         total = sum(characters for _, characters in pairs)
         merged[name] = sum(value * characters for value, characters in pairs) / total if pairs else None
     return merged

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import ValidationError
 
@@ -75,11 +75,19 @@ class DigestOutcome:
     """Parts that the document was read in."""
     factors: Mapping[str, float | None] | None = None
     """Difficulty factor -> expected digit before calibration, 1.0-5.0; None for code in a document without."""
+    fault: Literal["document", "model"] | None = None
+    """Whose the error is: no prompt can be made of the document, or the model's answer cannot be read."""
 
     @property
     def valid(self) -> bool:
         """Whether there is a digest of the contract."""
         return self.digest is not None
+
+
+def failed_outcome(index: int, error: PromptError | GenerationError, seconds: float) -> DigestOutcome:
+    """What came of a document without a digest."""
+    fault: Literal["document", "model"] = "document" if isinstance(error, PromptError) else "model"
+    return DigestOutcome(index, None, None, 0.0, 0, seconds, error=str(error), fault=fault)
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,7 @@ class Digester:
         readings = {index: [read_answer(answer, self.settings) for answer in asked[index].answers] for index in asked}
         self._ask_for_summaries(documents, asked, readings, failed, on_step)
         seconds = (time.perf_counter() - started) / max(1, len(indices))
-        outcomes = {index: DigestOutcome(index, None, None, 0.0, 0, seconds, error=failed[index]) for index in failed}
+        outcomes = {index: failed_outcome(index, error, seconds) for index, error in failed.items()}
         for index in asked.keys() - failed.keys():
             document, (prompts, answers) = documents[index], (asked[index].prompts, asked[index].answers)
             reading = readings[index][0]
@@ -255,15 +263,15 @@ class Digester:
         *,
         on_step: Callable[[int], None] | None = None,
         factors_only: bool = False,
-    ) -> tuple[dict[int, "_Asked"], dict[int, str]]:
+    ) -> tuple[dict[int, "_Asked"], dict[int, PromptError | GenerationError]]:
         """What was asked and answered per document, a question per part, and why some have no answer."""
         prompts: dict[int, list[Prompt]] = {}
-        failed: dict[int, str] = {}
+        failed: dict[int, PromptError | GenerationError] = {}
         for index in indices:
             try:
                 prompts[index] = self._prompts(documents[index])
             except PromptError as error:
-                failed[index] = str(error)
+                failed[index] = error
         questions = [
             Question(prompt.token_ids, prompt.shows_code, prompt.num_shared, factors_only)
             for of_document in prompts.values()
@@ -275,7 +283,7 @@ class Digester:
             given = [next(answers) for _ in of_document]
             errors = [answer for answer in given if isinstance(answer, GenerationError)]
             if errors:
-                failed[index] = str(errors[0])
+                failed[index] = errors[0]
             else:
                 asked[index] = _Asked(of_document, [answer for answer in given if isinstance(answer, Answer)])
         return asked, failed
@@ -285,7 +293,7 @@ class Digester:
         documents: Sequence[Document],
         asked: dict[int, "_Asked"],
         readings: dict[int, list[Reading]],
-        failed: dict[int, str],
+        failed: dict[int, PromptError | GenerationError],
         on_step: Callable[[int], None] | None,
     ) -> None:
         """Append to the documents in parts the answer about, and the reading of, their parts' summaries."""
@@ -304,7 +312,7 @@ class Digester:
         answers = self._generator.generate(questions, batch_size=self.settings.batch_size, on_step=on_step)
         for index, answer in zip(in_parts, answers, strict=True):
             if isinstance(answer, GenerationError):
-                failed[index] = str(answer)
+                failed[index] = answer
             else:
                 asked[index].answers.append(answer)
                 readings[index].append(read_answer(answer, self.settings))

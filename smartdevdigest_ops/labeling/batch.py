@@ -14,6 +14,7 @@ failed in a batch (lines, answers that are no label, a batch that expired half d
 
 import asyncio
 import json
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -75,7 +76,7 @@ class BatchBuyer:
         self._endpoint = endpoint
         self._cache = cache
         self._settings = settings
-        self._enqueue_limit = self._settings.batch.max_enqueued_tokens
+        self._enqueue_limit: float | None = self._settings.batch.max_enqueued_tokens
         self._num_full_queues = 0
         self._inquiries: dict[str, Inquiry[Any]] = {}
 
@@ -138,7 +139,7 @@ class BatchBuyer:
         """The first of the waiting that fit into one batch now, and the batch's file."""
         batch = self._settings.batch
         enqueued = self._enqueued_tokens()
-        room = float("inf") if self._enqueue_limit is None else self._enqueue_limit - enqueued
+        room = math.inf if self._enqueue_limit is None else self._enqueue_limit - enqueued
         chunk: list[Inquiry[Any]] = []
         lines: list[bytes] = []
         tokens = size = 0
@@ -255,7 +256,16 @@ class BatchBuyer:
                 lines |= await self._persistently(lambda file_id=file_id: self._read_lines(client, file_id))  # type: ignore[misc]
         # What an expired batch did not come to says nothing against the documents, unless it came to nothing at all.
         self._collect(token, lines, missing_has_failed=batch.status == "completed" or not lines)
+        if batch.status == "completed":
+            self._note_room()
         return True
+
+    def _note_room(self) -> None:
+        """The endpoint took a batch and answered it: the queue is not full any more, and may hold twice as much."""
+        self._num_full_queues = 0
+        if self._enqueue_limit is not None:
+            limit = self._settings.batch.max_enqueued_tokens
+            self._enqueue_limit = min(2 * self._enqueue_limit, limit or math.inf)
 
     async def _give_up_batch(self, token: str, batch: "Batch") -> None:
         """A batch that the endpoint refused as a whole: nothing of it was answered, nothing is paid."""

@@ -249,6 +249,13 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, openai.APIConnectionError | openai.APIResponseValidationError | ValueError)
 
 
+def is_server_error(error: Exception) -> bool:
+    """Whether the server broke on this request (500), which is no outage: others may get through."""
+    import openai
+
+    return isinstance(error, openai.APIStatusError) and error.status_code == 500
+
+
 def retry_after_seconds(error: Exception, now: float | None = None) -> float | None:
     """The pause that the endpoint asks for (Retry-After in seconds or as a date, retry-after-ms), if it does."""
     headers = getattr(getattr(error, "response", None), "headers", {})

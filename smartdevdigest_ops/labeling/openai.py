@@ -4,8 +4,12 @@ So many workers as `requests.max_in_flight` take questions in turn, each asking 
 outcome. Transport failures are tried again with growing pauses, and all workers pause together when the endpoint asks
 for it. A reply is in the cache before the next request of its question is sent.
 
-A failure that would hit every question (a refused key, an unknown model, no connection although others had one before)
-ends the run: nothing more is sent, and what is under way is waited for, because it will have been paid for.
+A failure that would hit every question (a refused key, an unknown model, nobody gets through any more) ends the run:
+nothing more is sent, and what is under way is waited for, because it will have been paid for.
+
+A question that is answered with 500 at every try may be what breaks the server: the run that it ends is counted against
+it, and in a second run it is given up and the others go on. A run that an outage ends (502, 503, 504, 529, no
+connection) says nothing about a question.
 """
 
 import asyncio
@@ -20,6 +24,7 @@ from smartdevdigest_ops.labeling.endpoint import (
     error_message,
     identity,
     is_about_the_document,
+    is_server_error,
     is_transient,
     retry_after_seconds,
 )
@@ -172,7 +177,7 @@ class _DirectBuyer:
 
     async def _request(self, client: "AsyncOpenAI", inquiry: Inquiry[Any]) -> Reply | None:
         """The reply to what the inquiry asks now; None where it has come to an outcome without one."""
-        failures = 0
+        failures = server_errors = 0
         replies_before = self._num_replies
         while True:
             most = self._endpoint.most_tokens(inquiry)
@@ -183,7 +188,9 @@ class _DirectBuyer:
                 self._stop_if_ended()
                 reply = await self._send(client, body, inquiry)
             except Exception as error:  # noqa: BLE001 - sorted out below, unknown ones are raised again
-                pause = self._pause_after(error, body, inquiry, failures, replies_before)
+                server_errors += is_server_error(error)
+                every_try_was_500 = server_errors == failures + 1
+                pause = self._pause_after(error, body, inquiry, failures, replies_before, every_try_was_500)
                 if pause is None:
                     return None
                 failures += is_transient(error)
@@ -206,7 +213,13 @@ class _DirectBuyer:
         return self._endpoint.read_reply(completion, inquiry)
 
     def _pause_after(
-        self, error: Exception, body: Mapping[str, Any], inquiry: Inquiry[Any], failures: int, replies_before: int
+        self,
+        error: Exception,
+        body: Mapping[str, Any],
+        inquiry: Inquiry[Any],
+        failures: int,
+        replies_before: int,
+        every_try_was_500: bool,
     ) -> float | None:
         """Seconds until the request is tried again; None where the inquiry was ended. Ends the run where it must."""
         import openai
@@ -223,11 +236,14 @@ class _DirectBuyer:
             self._end(self._endpoint.explain(error))
             raise _EndOfRun
         if failures >= self._settings.max_retries:
-            if self._num_replies == replies_before:  # nobody got through since
-                self._end(self._endpoint.explain(error))
-                raise _EndOfRun
-            inquiry.give_up()
-            return None
+            others_got_through = self._num_replies > replies_before
+            if others_got_through or every_try_was_500:
+                inquiry.give_up()
+            if others_got_through or (every_try_was_500 and inquiry.is_settled):
+                return None
+            noted = " What it failed on is left out if that run fails on it too." if every_try_was_500 else ""
+            self._end(self._endpoint.explain(error) + noted)
+            raise _EndOfRun
         asked_for = retry_after_seconds(error)
         if asked_for is None:
             return float(min(self._settings.first_pause_seconds * 2**failures, self._settings.max_pause_seconds))

@@ -116,8 +116,8 @@ def refuse_above(max_cost: float | None, quote: Quote, spent: float, where: str)
     Raises:
         LabelingError: it would not.
     """
-    if max_cost is None or quote.cost is None or spent + quote.cost <= max_cost:
-        return
+    if max_cost is None or not quote.cost or spent + quote.cost <= max_cost:
+        return  # what costs nothing is not refused, even where more was spent than the budget is now
     already = f", after {spent:,.2f} that this making spent before," if spent else ""
     requests = quote.num_to_send + quote.num_second_opinions
     affordable = math.floor((max_cost - spent) / quote.cost * requests)

@@ -11,6 +11,7 @@ from smartdevdigest_ops.serving.body import discard_body, parse_documents, read_
 from smartdevdigest_ops.serving.errors import RequestError
 from smartdevdigest_ops.serving.messages import BatchAnswer, DocumentResult, ErrorCode, Problem
 from smartdevdigest_ops.serving.metrics import Outcome
+from smartdevdigest_ops.serving.openapi import COVERED_HEADER, MODEL_HEADER
 from smartdevdigest_ops.serving.service import DigestService
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class ClientLeftError(Exception):
     """Nobody reads the answer."""
 
 
-async def answer(request: "Request", service: DigestService) -> tuple[Digest | BatchAnswer, str]:
-    """The answer's body, and the versions of the models that it came from, joined by commas.
+async def answer(request: "Request", service: DigestService) -> tuple[Digest | BatchAnswer, dict[str, str]]:
+    """The answer's body and headers.
 
     Raises:
         RequestError: the answer is an error.
@@ -64,9 +65,14 @@ async def answer(request: "Request", service: DigestService) -> tuple[Digest | B
     if first is not None and (not is_array or all(problem and problem.code == "time_limit" for problem in problems)):
         raise RequestError(_STATUS_OF[first.code], first.code, first.message)
     models = ", ".join(dict.fromkeys(result.model for result in results if result.model))
+    headers = {MODEL_HEADER: models} if models else {}
     if not is_array and results[0].digest is not None:
-        return results[0].digest, models
-    return BatchAnswer(results=[DocumentResult(digest=r.digest, error=r.problem) for r in results]), models
+        return results[0].digest, headers | {COVERED_HEADER: f"{results[0].covered_share:g}"}
+    return BatchAnswer(results=[_result(served) for served in results]), headers
+
+
+def _result(served: Served) -> DocumentResult:
+    return DocumentResult(digest=served.digest, covered_share=served.covered_share, error=served.problem)
 
 
 def refuse_unless_accepting(service: DigestService) -> None:

@@ -10,7 +10,6 @@ from smartdevdigest_ops.serving.messages import ErrorAnswer, ErrorCode, Health, 
 from smartdevdigest_ops.serving.metrics import AnswerRecorder
 from smartdevdigest_ops.serving.openapi import (
     DESCRIPTION,
-    MODEL_HEADER,
     digest_responses,
     documents_body,
     error_responses,
@@ -71,10 +70,10 @@ def create_app(service: DigestService, api_key: str | None) -> "FastAPI":
     )
     async def digest(request: Request) -> Response:
         try:
-            body, models = await answer(request, service)
+            body, headers = await answer(request, service)
         except (ClientLeftError, ClientDisconnect):
             return Response(status_code=_CLIENT_CLOSED_REQUEST)
-        return _json(200, body, {MODEL_HEADER: models} if models else {})
+        return _json(200, body, headers)
 
     @app.get("/health", summary="Whether the process answers", responses={200: {"model": Health}})
     async def health() -> Response:

@@ -27,6 +27,7 @@ LOG = logging.getLogger("smartdevdigest.serving")
 # Weight of the newest batch in the running mean of seconds per document.
 _NEWEST_WEIGHT = 0.3
 _LONGEST_RETRY_AFTER_SECONDS = 600
+_MODEL_FAILED = Problem(code="internal", message="The model failed on this document; the server's log has more.")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Served:
     problem: Problem | None
     model: str
     num_new_tokens: int = 0
+    covered_share: float | None = None
+    """Share of the document that the digest was made from; None without a digest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +169,7 @@ def _digest_apart(model: ServedModel, batch: Sequence[_Waiting]) -> list[Served 
             error,
             exc_info=None if isinstance(error, UserError) else error,
         )
-        problem = Problem(code="internal", message="The model failed on this document; the server's log has more.")
-        return [Served(None, problem, model.version)]
+        return [Served(None, _MODEL_FAILED, model.version)]
 
 
 def _digest_together(model: ServedModel, batch: Sequence[_Waiting]) -> list[Served | None]:
@@ -180,16 +182,19 @@ def _digest_together(model: ServedModel, batch: Sequence[_Waiting]) -> list[Serv
     return [
         Served(
             outcome.digest,
-            _problem(outcome),
+            _problem(outcome, model),
             model.version,
             outcome.num_new_tokens,
+            round(outcome.covered_share, 4) if outcome.digest else None,
         )
         for outcome in outcomes
     ]
 
 
-def _problem(outcome: DigestOutcome) -> Problem | None:
+def _problem(outcome: DigestOutcome, model: ServedModel) -> Problem | None:
     if outcome.error is None:
         return None
-    # Without a token there was no prompt to be made of the document; with one, the model did not come to an end.
-    return Problem(code="internal" if outcome.num_new_tokens else "invalid_document", message=outcome.error)
+    if outcome.fault == "document":
+        return Problem(code="invalid_document", message=outcome.error)
+    LOG.error("Model %s failed on a document: %s", model.version, outcome.error)
+    return _MODEL_FAILED

@@ -46,6 +46,9 @@ class DocumentResult(_Message):
     """What came of one document of several: a digest, or an error."""
 
     digest: Digest | None = Field(description="The digest, or null.")
+    covered_share: float | None = Field(
+        ge=0, le=1, description="Share of the document's content that the digest was made from, or null without one."
+    )
     error: Problem | None = Field(description="Why there is none, or null.")
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 MODEL_HEADER = "SmartDevDigest-Model"
+COVERED_HEADER = "SmartDevDigest-Covered-Share"
 DESCRIPTION = (
     "One JSON digest per technical document. A document is a record of the crawl contract; of an array each document "
     "gets its own digest or its own error."
@@ -21,6 +22,11 @@ _RETRY_AFTER = {"Retry-After": _SECONDS_HEADER}
 _MODELS_HEADER = {
     "description": "Version of the model; of an array those of all its models, where a new one came meanwhile.",
     "schema": {"type": "string"},
+}
+_COVERED_HEADER = {
+    "description": "Of one document: the share of its content that the digest was made from; of an array each result "
+    "says its own.",
+    "schema": {"type": "number", "minimum": 0, "maximum": 1},
 }
 _MEANINGS = {
     401: "The key is missing or another.",
@@ -56,7 +62,7 @@ def digest_responses(settings: ServingSettings) -> Responses:
     success = {
         "model": Digest | BatchAnswer,
         "description": "The digest of the one document, or a result per document of the array.",
-        "headers": {MODEL_HEADER: _MODELS_HEADER},
+        "headers": {MODEL_HEADER: _MODELS_HEADER, COVERED_HEADER: _COVERED_HEADER},
     }
     errors = error_responses(408, 413, 415, 422, 429, 500, 503, 504)
     errors[504]["description"] += f" The limit is {settings.time_limit_seconds:g} s."

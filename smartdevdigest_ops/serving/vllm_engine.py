@@ -15,7 +15,7 @@ from typing import Any
 
 from smartdevdigest_ops.digesting.answer import compose_digest, read_answer
 from smartdevdigest_ops.digesting.grammar import answer_grammar
-from smartdevdigest_ops.digesting.model import DigestConfig, DigestOutcome, Document, read_digest_config
+from smartdevdigest_ops.digesting.model import DigestConfig, DigestOutcome, Document, failed_outcome, read_digest_config
 from smartdevdigest_ops.digesting.prompt import Prompt, PromptError, build_prompt
 from smartdevdigest_ops.digesting.sections import has_code
 from smartdevdigest_ops.digesting.tracker import AnswerTracker
@@ -60,7 +60,7 @@ class VllmEngine:
     ) -> Iterator[DigestOutcome]:
         """One outcome per document, in order; `on_step` is not called."""
         started = time.perf_counter()
-        prompts: list[Prompt | str] = [self._prompt(document) for document in documents]
+        prompts: list[Prompt | PromptError] = [self._prompt(document) for document in documents]
         asked = [index for index, prompt in enumerate(prompts) if isinstance(prompt, Prompt)]
         outputs = self._llm.generate(
             [{"prompt_token_ids": prompt.token_ids} for prompt in prompts if isinstance(prompt, Prompt)],
@@ -70,12 +70,12 @@ class VllmEngine:
         seconds = (time.perf_counter() - started) / max(1, len(documents))
         completions = {index: output.outputs[0] for index, output in zip(asked, outputs, strict=True)}
         for index, (document, prompt) in enumerate(zip(documents, prompts, strict=True)):
-            if isinstance(prompt, str):
-                yield DigestOutcome(index, None, None, 0.0, 0, seconds, error=prompt)
+            if isinstance(prompt, PromptError):
+                yield failed_outcome(index, prompt, seconds)
             else:
                 yield self._outcome(index, document, prompt, completions[index], seconds)
 
-    def _prompt(self, document: Document) -> Prompt | str:
+    def _prompt(self, document: Document) -> Prompt | PromptError:
         """The prompt, or why there is none."""
         try:
             return build_prompt(
@@ -86,7 +86,7 @@ class VllmEngine:
                 max_tokens=self._max_length - self.settings.max_new_tokens,
             )
         except PromptError as error:
-            return str(error)
+            return error
 
     def _parameters(self, document: Document) -> Any:
         from vllm import SamplingParams
@@ -107,8 +107,9 @@ class VllmEngine:
         answer = answer_of(self._guide, completion.token_ids, logprobs)
         if answer is None:
             error = f"The answer did not end within the model's length of {self._max_length} tokens."
+            num_tokens = len(completion.token_ids)
             return DigestOutcome(
-                index, None, None, prompt.covered_share, len(completion.token_ids), seconds, error=error
+                index, None, None, prompt.covered_share, num_tokens, seconds, error=error, fault="model"
             )
         digest, corrections = compose_digest(
             read_answer(answer, self.settings),

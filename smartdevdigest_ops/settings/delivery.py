@@ -64,7 +64,9 @@ class AnswerSettings(Section):
     """Guided generation of answers: the caps make every generation end."""
 
     batch_size: int = Field(8, gt=0, description="Documents generated together.")
-    max_summary_characters: int = Field(400, gt=20)
+    max_summary_characters: int = Field(
+        600, gt=20, description="A teacher's English summaries have up to 600 (median 443)."
+    )
     max_keywords: int = Field(8, gt=0)
     max_keyword_characters: int = Field(40, gt=1)
     max_prerequisites: int = Field(5, ge=0)

@@ -3,7 +3,8 @@
     ids     <prompt, at most T - answer> <answer> <end of turn>
     labels  -100 ...                     <answer> <end of turn>
 
-The answer is never cut. One that leaves the document less than an eighth of T is left out, and counted.
+The answer is held to the digester's caps at whole items and sentences, and is cut no further. One that leaves the
+document less than an eighth of T is left out, and counted.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from smartdevdigest_ops.contracts import Label
+from smartdevdigest_ops.contracts import Label, Term
+from smartdevdigest_ops.digesting.answer import whole_prose
 from smartdevdigest_ops.digesting.prompt import answer_text, build_prompt
 from smartdevdigest_ops.training.errors import TrainingError
 
@@ -32,6 +34,8 @@ class Example:
     prompt_ids: list[int]
     answer_ids: list[int]
     """The end of turn included."""
+    covered_share: float = 1.0
+    """Share of the document's characters that is in the prompt; below 1 where it was cut (`digesting.sections`)."""
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.answer_ids)
@@ -45,19 +49,45 @@ class Examples:
     num_left_out: int
     """Their answer is too long for T."""
 
+    @property
+    def num_cut(self) -> int:
+        """Examples whose document did not fit beside its answer: its end was left out."""
+        return sum(example.covered_share < 1 for example in self.examples)
+
+    @property
+    def mean_covered_share(self) -> float:
+        """Mean share of a document that its prompt holds; 1 of none."""
+        shares = [example.covered_share for example in self.examples]
+        return sum(shares) / len(shares) if shares else 1.0
+
 
 def cap_answer(label: Label, digesting: "DigestingSettings") -> Label:
-    """The label without the list items that the digester's grammar would not let the model write.
+    """The label without the list items and sentences that the digester's grammar would not let the model write.
 
-    Taught to go on where the grammar ends the list, it would never learn to end one.
+    Taught to go on where the grammar ends a list or a summary, it would never learn to end one.
     """
+    explanations = digesting.max_explanation_characters
     return label.model_copy(
         update={
+            "summary": _cap_prose(label.summary, digesting.max_summary_characters),
             "keywords": label.keywords[: digesting.max_keywords],
             "prerequisites": label.prerequisites[: digesting.max_prerequisites],
-            "technical_terms": label.technical_terms[: digesting.max_terms],
+            "technical_terms": [
+                Term(term=term.term, explanation=_cap_prose(term.explanation, explanations))
+                for term in label.technical_terms[: digesting.max_terms]
+            ],
         }
     )
+
+
+def _cap_prose(text: str, max_characters: int) -> str:
+    """The text, below the cap: prose as long as it is taken for cut off (`whole_prose`)."""
+    if len(text) < max_characters:
+        return text
+    head, following = text[: max_characters - 2], text[max_characters - 2]  # an ellipsis still fits behind it
+    if not following.isspace():
+        head = head.rpartition(" ")[0] or head  # the "3." of "Python 3.12" ends no sentence
+    return whole_prose(head, max_characters, cut=True)
 
 
 def build_examples(
@@ -91,7 +121,7 @@ def build_examples(
             num_left_out += 1
             continue
         prompt = build(content=row["content"], max_tokens=room)
-        examples.append(Example(prompt.token_ids, answer_ids))
+        examples.append(Example(prompt.token_ids, answer_ids, prompt.covered_share))
     return Examples(examples, num_left_out)
 
 

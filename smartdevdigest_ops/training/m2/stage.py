@@ -72,7 +72,8 @@ def make_m2_adapter(context: StageContext) -> StageReport:
     _refuse_nothing_to_learn(trained_on, sequence_length)
     context.log(
         f"m2_adapter: {len(trained_on.examples)} examples to learn ({trained_on.num_left_out} left out: their answer "
-        f"does not fit), {len(held_out.examples)} held out ({held_out.num_left_out} left out)"
+        f"does not fit; {trained_on.num_cut} documents cut, on average {trained_on.mean_covered_share:.1%} is read), "
+        f"{len(held_out.examples)} held out ({held_out.num_left_out} left out, {held_out.num_cut} cut)"
     )
     pad_id = _pad_id(tokenizer)
     data = _training_data(trained_on.examples, settings, sequence_length=sequence_length, pad_id=pad_id)
@@ -104,6 +105,10 @@ def make_m2_adapter(context: StageContext) -> StageReport:
         "num_train_examples": len(trained_on.examples),
         "num_valid_examples": len(held_out.examples),
         "num_left_out": trained_on.num_left_out + held_out.num_left_out,
+        "num_train_documents_cut": trained_on.num_cut,
+        "num_valid_documents_cut": held_out.num_cut,
+        "train_covered_share": trained_on.mean_covered_share,
+        "valid_covered_share": held_out.mean_covered_share,
         "num_trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
     if run.held_out_loss_before is not None and run.held_out_loss_after is not None:
@@ -261,15 +266,17 @@ def check_loss_mask(labels: Iterable["torch.Tensor"], examples: Iterable[Example
 STAGE = Stage(
     name="m2_adapter",
     make=make_m2_adapter,
-    code_version=f"2.{PROMPT_VERSION}",
+    code_version=f"3.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "labeled_pairs"),
     settings=(
         "training.m2",
         "model.max_length",
         "model.precision",
+        "digesting.max_summary_characters",
         "digesting.max_keywords",
         "digesting.max_prerequisites",
         "digesting.max_terms",
+        "digesting.max_explanation_characters",
         "seed",
     ),
     checks=(

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import shutil
 
 import pytest
@@ -36,6 +37,22 @@ def test_each_line_of_a_file_becomes_a_digest(model_dir, ci_settings, lines, tmp
     made, counts = digests(source, model_dir, ci_settings)
     assert len(made) == 3
     assert counts == {"digests": 3}
+
+
+def test_a_document_that_is_read_in_part_is_named_with_the_share_that_was_read(model_dir, ci_settings, lines, capsys):
+    short = json.loads(lines[0]) | {"content": "A pod runs."}
+    long = short | {"content": "A pod runs on a node that has room for it.\n\n" * 400}
+    text = f"{json.dumps(short)}\n{json.dumps(long)}"
+    made, counts = digests(None, model_dir, ci_settings, text.encode())
+    assert (len(made), counts) == (2, {"digests": 2})
+    shown = capsys.readouterr().err
+    assert re.search(r"standard input, record 2: the digest covers [1-9]\d? % of it", shown)
+    assert "record 1:" not in shown
+    out = io.StringIO()
+    digest_file(None, model_dir, ci_settings, out, with_urls=True, stdin=io.BytesIO(text.encode()))
+    shares = [json.loads(line)["covered_share"] for line in out.getvalue().splitlines()]
+    assert shares[0] == 1.0
+    assert 0 < shares[1] < 1
 
 
 def test_bad_lines_are_named_and_the_others_digested(model_dir, ci_settings, lines, capsys):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from smartdevdigest_ops.contracts import Digest
-from smartdevdigest_ops.digesting.errors import DigestingError
+from smartdevdigest_ops.digesting.errors import DigestingError, GenerationError
 from smartdevdigest_ops.digesting.model import DIGEST_CONFIG, load_digester, read_digest_config, write_digest_config
 
 
@@ -61,6 +61,14 @@ def test_a_document_that_fails_leaves_the_rest_of_its_batch_alone(model_dir):
     assert "blank" in outcomes[0].error
     assert outcomes[0].raw_answer is None
     assert not next(load(model_dir).digest([Document(None, "")])).valid
+
+
+def test_an_outcome_says_whether_the_document_or_the_model_is_at_fault(model_dir, monkeypatch):
+    digester = load(model_dir)
+    failing = lambda questions, **_: [GenerationError("not finite") for _ in questions]  # noqa: E731
+    monkeypatch.setattr(digester._generator, "generate", failing)
+    blank, failed = digester.digest([Document(None, " "), Document("T", "A pod runs.")])
+    assert (blank.fault, failed.fault, failed.error) == ("document", "model", "not finite")
 
 
 def test_the_model_is_asked_as_its_config_says(model_dir, ci_settings):
@@ -134,3 +142,11 @@ def test_difficulty_is_read_without_the_rest_of_the_answer(model_dir, sample_doc
     scores = digester.read_difficulty(documents, [0, 1, 2])
     digests = list(digester.digest(documents))
     assert [round(scores[i], 1) for i in range(3)] == [d.digest.difficulty_level.score for d in digests]
+
+
+def test_difficulty_is_read_of_a_document_whose_first_line_of_code_does_not_fit(model_dir):
+    document = Document("Keys", "```\n" + "x = 1; " * 4000 + "\n```\n")
+    digester = load(model_dir)
+    (outcome,) = digester.digest([document])
+    assert (outcome.valid, outcome.covered_share) == (True, 0.0)
+    assert 1.0 <= digester.read_difficulty([document], [0])[0] <= 5.0

@@ -2,7 +2,7 @@ import pytest
 
 from smartdevdigest_ops.contracts import Term
 from smartdevdigest_ops.digesting.answer import Reading
-from smartdevdigest_ops.digesting.merge import merge_readings
+from smartdevdigest_ops.digesting.merge import merge_factors, merge_readings
 from smartdevdigest_ops.digesting.sections import next_part
 from smartdevdigest_ops.settings import DigestingSettings
 
@@ -29,6 +29,15 @@ def test_factors_are_weighed_by_length_and_code_counts_where_it_is():
     assert merged.factors["technical_terms"] == pytest.approx(2.75)
     assert merged.factors["code_complexity"] == 4.0
     assert merge_readings(parts[:1], [300], reading(), DigestingSettings()).factors["code_complexity"] is None
+
+
+def test_parts_that_cover_nothing_of_the_document_count_alike():
+    parts = [reading(level=2.0).factors, reading(level=5.0, code=4.0).factors]
+    assert merge_factors(parts[:1], [0]) == parts[0]
+    assert merge_factors(parts, [0, 0])["technical_terms"] == pytest.approx(3.5)
+    # Beside one that covers something they do not count, but for what nothing else says.
+    merged = merge_factors(parts, [300, 0])
+    assert (merged["technical_terms"], merged["code_complexity"]) == (2.0, 4.0)
 
 
 def parts_of(content, limit):

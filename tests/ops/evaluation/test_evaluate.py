@@ -1,3 +1,4 @@
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -174,6 +175,41 @@ def test_a_model_is_evaluated_on_files_and_everything_left_out_is_counted(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["digests.jsonl", "report.html", "report.json"]
     assert set(report["systems"]) == {CANDIDATE, LEAD3, "textrank"}
     assert report["leakage"] is None  # the store holds no training data
+
+
+def _write_as(suffix: str, directory: Path, jsonl: Path) -> Path:
+    """The records of a JSON Lines file, in a file of another format of the crawl contract."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    written = directory / f"as{suffix}"
+    records = [json.loads(line) for line in jsonl.read_text(encoding="utf-8").splitlines()]
+    if suffix == ".jsonl.gz":
+        written.write_bytes(gzip.compress(jsonl.read_bytes()))
+    elif suffix == ".json":
+        written.write_text(json.dumps(records, indent=2), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist(records), written)
+    return written
+
+
+@pytest.mark.parametrize("suffix", [".jsonl.gz", ".json", ".parquet"])
+def test_documents_may_come_compressed_as_an_array_or_as_parquet(
+    tmp_path: Path,
+    files: Callable[..., tuple[Path, Path, Path]],
+    ci_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+) -> None:
+    found: list[list[TestDocument]] = []
+    monkeypatch.setattr(
+        "smartdevdigest_ops.evaluation.evaluate_files.attach_gold", lambda documents, *_: found.append(documents) or []
+    )
+    documents, summaries, levels = files(2, 2)
+    for file in (documents, _write_as(suffix, tmp_path, documents)):
+        with pytest.raises(EvaluationError, match="none of its 3 documents has gold"):  # the bad record is refused
+            evaluate_files(file, summaries, levels, tmp_path, tmp_path / "out", ci_settings)
+    assert found[0] == found[1]
 
 
 def test_files_are_judged_as_the_graph_judges_with_the_stores_labels_and_beside_another_model(

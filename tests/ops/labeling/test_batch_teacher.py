@@ -126,6 +126,32 @@ def test_a_full_queue_is_waited_for_with_smaller_batches(run_with: RunWith, endp
     assert [len(lines_of(endpoint, batch)) for batch in endpoint.batches] == [4, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("limit", "num_full", "sizes"), [(None, 2, [14, 7, 3, 7, 4]), (4.5, 1, [4, 2, 4, 4, 4])], ids=["none", "limit"]
+)
+def test_a_queue_that_was_full_gets_as_much_as_before_once_batches_end_well_again(
+    run_with: RunWith, endpoint: TeacherEndpoint, limit: float | None, num_full: int, sizes: list[int]
+) -> None:
+    rows = [row | {"content": f"{number:02d} {row['content'][-40:]}"} for number, row in enumerate(make_rows(14))]
+    each = prompt_tokens(next(iter(run_with(rows).first.values())))
+    endpoint.batch_outcomes = ["queue_is_full"] * num_full
+    run_with(rows, batch=BATCH | {"max_enqueued_tokens": limit and int(each * limit)}).ask()
+    assert [len(lines_of(endpoint, batch)) for batch in endpoint.batches] == sizes
+
+
+def test_only_refusals_in_a_row_end_the_run_of_a_full_queue(
+    run_with: RunWith, endpoint: TeacherEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smartdevdigest_ops.labeling.batch._MAX_FULL_QUEUES", 1)
+    endpoint.batch_outcomes = ["queue_is_full", "completed"] * 2
+    run = run_with(make_rows(5), batch=BATCH)
+    run.ask()
+    assert outcomes_of(run) == labels(5)
+    endpoint.batch_outcomes = ["queue_is_full"] * 2
+    with pytest.raises(LabelingError, match="token_limit_exceeded"):
+        run_with(make_rows(5), model="other", batch=BATCH).ask()
+
+
 def test_a_batch_that_is_refused_as_a_whole_ends_the_run_with_the_reason_and_is_asked_anew_next_time(
     run_with: RunWith, endpoint: TeacherEndpoint
 ) -> None:

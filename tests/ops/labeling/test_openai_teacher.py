@@ -240,6 +240,60 @@ def test_a_document_whose_requests_alone_fail_is_asked_again_by_the_next_run_and
     assert all(number == 1 for number in endpoint.delivered.values())
 
 
+def failing(unlucky: str, fault: str) -> Callable[[str, int], str | None]:
+    return lambda content, attempt: fault if content == unlucky else None
+
+
+def test_a_document_that_breaks_the_server_is_left_out_though_no_other_is_left_to_get_through(
+    run_with: RunWith, endpoint: TeacherEndpoint
+) -> None:
+    endpoint.fault = failing(make_rows(3)[2]["content"], "500")
+    limits = {"max_in_flight": 1, "max_retries": 1}
+    # Asked last, nobody gets through after its first try; in the second run it is the only one.
+    with pytest.raises(LabelingError, match=r"InternalServerError.*left out if that run fails on it too"):
+        ask(run_with(make_rows(3), requests=limits))
+    answers = ask(run_with(make_rows(3), requests=limits))
+    assert [isinstance(answer, TeacherAnswer) for answer in answers] == [True, True, False]
+    assert answers[2] == FAILED
+    ask(run_with(make_rows(3), requests=limits))
+    assert len(endpoint.requests) == 2 + 2 + 2
+
+
+def test_a_document_that_breaks_the_server_does_not_keep_those_behind_it_from_being_asked(
+    run_with: RunWith, endpoint: TeacherEndpoint
+) -> None:
+    endpoint.fault = failing(make_rows(3)[0]["content"], "500")
+    limits = {"max_in_flight": 1, "max_retries": 1}
+    with pytest.raises(LabelingError, match="InternalServerError"):
+        ask(run_with(make_rows(3), requests=limits))
+    answers = ask(run_with(make_rows(3), requests=limits))
+    assert answers[0] == FAILED
+    assert all(isinstance(answer, TeacherAnswer) for answer in answers[1:])
+
+
+@pytest.mark.parametrize("fault", ["503_without_body", "no_answer", "429"])
+def test_an_outage_never_counts_against_a_document(run_with: RunWith, endpoint: TeacherEndpoint, fault: str) -> None:
+    limits = {"max_in_flight": 1, "max_retries": 1}
+    endpoint.fault = lambda content, attempt: fault if attempt % 2 else "500"
+    for _ in range(3):
+        endpoint.attempts.clear()
+        with pytest.raises(LabelingError):
+            ask(run_with(make_rows(2), requests=limits))
+    endpoint.fault = lambda content, attempt: None
+    assert all(isinstance(answer, TeacherAnswer) for answer in ask(run_with(make_rows(2), requests=limits)))
+
+
+def test_a_server_that_answers_everything_with_500_ends_the_run_at_the_first_question_that_had_not_failed(
+    run_with: RunWith, endpoint: TeacherEndpoint
+) -> None:
+    endpoint.fault = lambda content, attempt: "500"
+    limits = {"max_in_flight": 1, "max_retries": 0}
+    for num_requests in (1, 3):
+        with pytest.raises(LabelingError, match="InternalServerError"):
+            ask(run_with(make_rows(5), requests=limits))
+        assert len(endpoint.requests) == num_requests
+
+
 def test_a_refused_key_is_a_clear_error_without_the_key(
     run_with: RunWith, endpoint: TeacherEndpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -325,6 +379,17 @@ def test_a_run_that_comes_to_cost_more_than_the_budget_is_stopped_with_what_was_
     rows = [row | {"content": f"{row['document_id']} {make_rows(1)[0]['content']}"} for row in make_rows(40)]
     with pytest.raises(LabelingError, match="max_cost=6 does not hold it"):
         ask(run_with(rows, price=price, requests={"max_in_flight": 1}))
+    assert len(endpoint.requests) == 2
+
+
+def test_where_nothing_is_left_to_send_a_budget_that_is_used_up_refuses_nothing(
+    run_with: RunWith, endpoint: TeacherEndpoint
+) -> None:
+    price = {"input_per_million": 0.0, "output_per_million": 100.0}
+    bought = ask(run_with(make_rows(2), price=price))
+    assert ask(run_with(make_rows(2), price=price | {"max_cost": 0.001})) == bought
+    with pytest.raises(LabelingError, match=r"max_cost is 0\.00: nothing was sent"):
+        ask(run_with(make_rows(3), price=price | {"max_cost": 0.001}))
     assert len(endpoint.requests) == 2
 
 

@@ -37,6 +37,19 @@ def test_an_array_is_answered_in_its_order_with_what_the_digester_says(server, d
         assert answered.model_copy(update={"processing_time": digest.processing_time}) == digest
 
 
+def test_an_answer_says_what_share_of_the_document_it_covers(server, documents):
+    long = documents[0] | {"content": "A pod runs on a node that has room for it.\n\n" * 200}
+    short = documents[0] | {"content": "A pod runs."}
+    alone = [server.digest(document) for document in (long, short)]
+    shares = [float(response.headers["SmartDevDigest-Covered-Share"]) for response in alone]
+    assert 0 < shares[0] < 1
+    assert shares[1] == 1
+    Digest.model_validate_json(alone[0].content)
+    array = server.digest([long, {}, short])
+    assert [result["covered_share"] for result in array.json()["results"]] == [shares[0], None, 1.0]
+    assert "SmartDevDigest-Covered-Share" not in array.headers
+
+
 def test_a_bad_document_of_an_array_gets_its_own_error_and_costs_the_others_nothing(server, documents):
     good = json.dumps(documents[0])
     body = f'[{good}, {{"url": "x"}}, not json, {good[:-1]}, "views": 1, "views": 2}}, {good}]'

@@ -46,7 +46,11 @@ def test_every_answer_is_one_that_the_description_names_and_none_is_a_server_err
 
 
 def test_the_description_names_what_a_document_and_a_digest_are(server):
-    schemas = httpx.get(f"{server.url}/openapi.json").json()["components"]["schemas"]
+    description = httpx.get(f"{server.url}/openapi.json").json()
+    schemas = description["components"]["schemas"]
+    assert set(schemas["DocumentResult"]["required"]) == {"digest", "covered_share", "error"}
+    answer = description["paths"]["/v1/digest"]["post"]["responses"]["200"]
+    assert set(answer["headers"]) == {"SmartDevDigest-Model", "SmartDevDigest-Covered-Share"}
     assert {"source_type", "url", "language", "title", "content"} == set(schemas["CrawlRecord"]["required"])
     assert set(schemas["Digest"]["properties"]) == {
         "summary", "keywords", "difficulty_level", "prerequisites", "technical_terms", "processing_time"

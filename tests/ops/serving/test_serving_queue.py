@@ -5,6 +5,9 @@ import pytest
 from running_server import LeavingClient
 
 from smartdevdigest_ops.contracts import Digest
+from smartdevdigest_ops.digesting.errors import GenerationError
+from smartdevdigest_ops.digesting.model import failed_outcome
+from smartdevdigest_ops.digesting.prompt import PromptError
 from smartdevdigest_ops.serving.metrics import OUTCOMES
 
 
@@ -136,6 +139,32 @@ def test_a_document_that_breaks_its_batch_gets_the_error_alone(start, digester, 
     assert "out of memory" in caplog.text
     assert server.digest(documents[1]).status_code == 500
     assert server.digest(documents[0]).status_code == 200
+
+
+class FaultyEngine:
+    """Digests nothing: every outcome is the error that it was made with."""
+
+    def __init__(self, digester, error) -> None:
+        self.settings = digester.settings
+        self._error = error
+
+    def digest(self, documents, *, on_step=None):
+        return (failed_outcome(index, self._error, 0.1) for index in range(len(documents)))
+
+
+def test_a_model_that_fails_is_not_answered_as_the_clients_fault(start, digester, documents, caplog):
+    server = start(FaultyEngine(digester, GenerationError("logits are not finite numbers")))
+    failed = server.digest(documents[0])
+    assert (failed.status_code, error_code(failed)) == (500, "internal")
+    assert "logits" not in failed.text
+    assert "logits are not finite numbers" in caplog.text
+    assert server.metric("documents_total", outcome="failed") == 1
+
+
+def test_a_document_that_no_prompt_can_be_made_of_is_answered_with_why(start, digester, documents):
+    refused = start(FaultyEngine(digester, PromptError("the title is too long"))).digest(documents[0])
+    assert (refused.status_code, error_code(refused)) == (422, "invalid_document")
+    assert "the title is too long" in refused.text
 
 
 def test_documents_are_counted_once_each_by_what_became_of_them(start, digester, documents):

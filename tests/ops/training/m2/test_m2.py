@@ -11,7 +11,7 @@ import pytest
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord, Label
 from smartdevdigest_ops.digesting.prompt import answer_text
-from smartdevdigest_ops.settings import DigestingSettings, Settings
+from smartdevdigest_ops.settings import DigestingSettings, Settings, load_settings
 from smartdevdigest_ops.training.errors import TrainingError
 from smartdevdigest_ops.training.m2.answers import (
     IGNORED,
@@ -70,6 +70,9 @@ def test_m2_learns_the_answers_and_saves_an_adapter_in_peft_layout(
     assert all(check["passed"] for check in making.checks), making.checks
     assert making.metrics["valid_loss_after"] < making.metrics["valid_loss_before"]
     assert making.metrics["num_train_examples"] + making.metrics["num_left_out"] >= 15
+    assert 0 < making.metrics["num_train_documents_cut"] <= making.metrics["num_train_examples"]
+    assert 0 < making.metrics["train_covered_share"] < 1
+    assert 0 < making.metrics["valid_covered_share"] <= 1
     store = ArtifactStore(settings.store_dir)
     directory = store.open("m2_adapter", making.version).path
     assert {path.name for path in directory.iterdir()} == {
@@ -117,12 +120,64 @@ def test_an_answer_that_leaves_too_little_of_the_document_is_left_out_and_counte
     assert (built.examples, built.num_left_out) == ([], 2)
 
 
+def test_what_was_cut_off_a_long_document_is_recorded(tokenizer: Any, row: dict[str, Any]) -> None:
+    short = row | {"content": "A pod runs."}
+    long = row | {"content": "# Pods\n\n" + "A pod runs on a node that has room for it.\n\n" * 200}
+    built = build_examples(tokenizer, [short, long], DigestingSettings(), sequence_length=1024)
+    whole, cut = built.examples
+    assert whole.covered_share == 1.0
+    read = tokenizer.decode(cut.prompt_ids).count("A pod runs on a node")
+    assert cut.covered_share == pytest.approx(read / 200, abs=0.01)
+    assert built.num_cut == 1
+    assert built.mean_covered_share == pytest.approx((1 + cut.covered_share) / 2)
+    assert build_examples(tokenizer, [], DigestingSettings(), sequence_length=1024).mean_covered_share == 1.0
+
+
 def test_lists_end_where_the_grammar_would_end_them(row: dict[str, Any]) -> None:
     label = Label.model_validate_json(row["label"])
     assert len(label.keywords) > 2
     capped = cap_answer(label, DigestingSettings(max_keywords=2, max_terms=1, max_prerequisites=0))
     assert (len(capped.keywords), len(capped.technical_terms), capped.prerequisites) == (2, 1, [])
     assert cap_answer(label, DigestingSettings()) == label
+
+
+def test_prose_ends_with_its_last_whole_sentence_below_the_cap_of_the_grammar(row: dict[str, Any]) -> None:
+    from smartdevdigest_ops.digesting.answer import whole_prose
+
+    label = Label.model_validate_json(row["label"])
+    term = label.technical_terms[0]
+
+    def capped(text: str, most: int = 40) -> tuple[str, str]:
+        given = label.model_copy(
+            update={"summary": text, "technical_terms": [term.model_copy(update={"explanation": text})]}
+        )
+        settings = DigestingSettings(max_summary_characters=most, max_explanation_characters=most)
+        made = cap_answer(given, settings)
+        for prose in (made.summary, made.technical_terms[0].explanation):
+            assert whole_prose(prose, most, cut=False) == prose  # the digester leaves it as it is
+        assert made.technical_terms[0].term == term.term
+        return made.summary, made.technical_terms[0].explanation
+
+    sentence = "A pod runs on a node."
+    assert capped(f"{sentence} The node has room.") == (sentence, sentence)
+    assert capped(f"{sentence} It runs Python 3.12 there.") == (sentence, sentence)
+    assert capped(f"{sentence} It has room there.") == (sentence, sentence)  # 40 characters: as long as the cap
+    assert capped(f"{sentence} It has room here.") == (f"{sentence} It has room here.",) * 2
+    assert capped("No sentence of this summary has an endless tail") == ("No sentence of this summary has an…",) * 2
+    unbroken = "".join(chr(ord("가") + place) for place in range(60))
+    assert capped(unbroken) == (unbroken[:38] + "…",) * 2
+    korean = "파드는 노드에서 실행된다."
+    assert capped(f"{korean} 노드에는 자리가 있어야 하며 스케줄러가 그것을 고른다.") == (korean, korean)
+
+
+@pytest.mark.parametrize("profile", ["sample", "bilingual"])
+def test_no_prose_of_the_samples_labels_is_cut_by_its_profiles(profile: str, sample_labels: dict[str, Label]) -> None:
+    digesting = load_settings(profile).digesting
+    assert digesting.max_summary_characters < DigestingSettings().max_summary_characters
+    for label in sample_labels.values():
+        capped = cap_answer(label, digesting)
+        assert capped.summary == label.summary
+        assert capped.technical_terms == label.technical_terms[: digesting.max_terms]
 
 
 def test_batches_are_padded_on_the_right_and_only_answers_are_scored() -> None:
