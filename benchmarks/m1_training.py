@@ -101,7 +101,8 @@ def load_for_m1(
     is_whole = tokenizer_dir is not None and (tokenizer_dir / "config.json").is_file()
     model = AutoModelForCausalLM.from_pretrained(tokenizer_dir if is_whole else base, dtype=torch.float32)
     if tokenizer_dir is not None and not is_whole:
-        extend_embeddings(model, json.loads((tokenizer_dir / "new_tokens.json").read_text(encoding="utf-8")))
+        new_tokens = json.loads((tokenizer_dir / "new_tokens.json").read_text(encoding="utf-8"))
+        extend_embeddings(model, new_tokens, own_tokenizer=AutoTokenizer.from_pretrained(base))
     model.to(choose_device(context.settings.model.device))
     return model, AutoTokenizer.from_pretrained(tokenizer_dir or base)
 

@@ -246,7 +246,12 @@ class _M1:
             model = self._load_on_device()
         elif self.sharded:
             model = load_for_sharding(self._base_dir, self._master_dtype)
-        extend_embeddings(model, self.new_tokens, multiple_of=new_rows.pad_to_multiple)
+        extend_embeddings(
+            model,
+            self.new_tokens,
+            multiple_of=new_rows.pad_to_multiple,
+            own_tokenizer=_tokenizer(self._base_dir),
+        )
         texts = map_split(self._corpus_dir, "train", cache_dir=self.context.scratch / "mapped")["content"]
         fitted = fit_new_rows(model, self.new_tokens, texts, tokenizer, new_rows, self.context)
         if fitted is not None:
