@@ -54,18 +54,28 @@ class Adaptation:
     model: "PreTrainedModel"
     run: TrainingRun
     stream: TrainingStream
+    """As planned, see `read`."""
     num_trainable: int
     """Weights that were trained in the last phase."""
+    sequences_per_step: int
+
+    @property
+    def read(self) -> TrainingStream:
+        """What was read of the stream: less of it where the run was stopped early."""
+        return self.stream.part(0, self.run.num_steps * self.sequences_per_step)
 
     @property
     def text_bytes(self) -> int:
         """UTF-8 bytes of the corpus that were read, repeats counted, replay not."""
-        return self.stream.corpus_bytes(len(self.stream))
+        return self.stream.corpus_bytes(len(self.read))
 
     def curve(self) -> list[dict[str, float]]:
         """The run's curve, with `text_bytes` read until each step."""
-        per_step = len(self.stream) // self.run.num_steps
-        return [row | {"text_bytes": self.stream.corpus_bytes(int(row["step"]) * per_step)} for row in self.run.curve]
+        items = [int(row["step"]) * self.sequences_per_step for row in self.run.curve]
+        return [
+            row | {"text_bytes": self.stream.corpus_bytes(num_items)}
+            for row, num_items in zip(self.run.curve, items, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -186,7 +196,7 @@ def adapt(
         trained = merge_into_whole(trained, whole_dir, settings.lora, new_ids)
     elif settings.trainable == "lora":
         trained = merge_adapter(trained)
-    return Adaptation(trained, join_runs(runs), stream, num_trainable)
+    return Adaptation(trained, join_runs(runs), stream, num_trainable, per_step)
 
 
 def sequences_per_step(settings: M1Settings) -> int:

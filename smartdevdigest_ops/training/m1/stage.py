@@ -330,7 +330,7 @@ def _compared(adapted: Adaptation, scores: Mapping[str, float]) -> Compared:
 
 
 def _run_metrics(adapted: Adaptation) -> dict[str, float]:
-    run, stream = adapted.run, adapted.stream
+    run, stream = adapted.run, adapted.read
     metrics: dict[str, float] = {
         "train_loss": last_quarter(run.losses),
         "num_steps": run.num_steps,

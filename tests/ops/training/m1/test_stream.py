@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from smartdevdigest_ops.training.m1.adaptation import Adaptation
 from smartdevdigest_ops.training.m1.objectives import Objective
 from smartdevdigest_ops.training.m1.stream import TrainingStream
 from smartdevdigest_ops.training.packing import PackedDocuments, pack_documents
+from smartdevdigest_ops.training.trainer.run import TrainingRun
 
 T = 16
 
@@ -85,3 +87,14 @@ def test_bytes_count_the_corpus_and_not_what_is_replayed(packed: dict[str, Packe
     stream = stream_of(packed, 40)
     assert stream.corpus_bytes(40) == round(30 * T * packed["corpus"].bytes_per_token)
     assert stream.part(2, 4).corpus_bytes(2) == round(1 * T * packed["corpus"].bytes_per_token)
+
+
+def test_a_run_that_was_stopped_early_counts_the_text_that_it_read(packed: dict[str, PackedDocuments]) -> None:
+    stream = stream_of(packed, 40)
+    curve = [{"step": step, "loss": 1.0, "learning_rate": 0.1, "tokens": 4 * T * step} for step in range(1, 6)]
+    run = TrainingRun(curve, len(curve), 4 * T * len(curve), 1.0, None, None)  # 5 of 10 steps
+    adapted = Adaptation(None, run, stream, 0, sequences_per_step=4)
+
+    assert adapted.text_bytes == stream.corpus_bytes(20) == stream_of(packed, 20).corpus_bytes(20)
+    assert [row["text_bytes"] for row in adapted.curve()] == [stream.corpus_bytes(4 * step) for step in range(1, 6)]
+    assert (len(adapted.read), adapted.read.num_replayed) == (20, 5)
