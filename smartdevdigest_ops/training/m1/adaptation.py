@@ -204,6 +204,17 @@ def sequences_per_step(settings: M1Settings) -> int:
     return settings.batch_size * settings.gradient_accumulation
 
 
+def settings_for_tokens(settings: M1Settings, num_tokens: int, sequence_length: int) -> M1Settings:
+    """The settings of a run that reads `num_tokens` at least, however little text there is for them.
+
+    Passes are not limited: a step holds one sequence at the least, so that as many passes as sequences reach the last
+    step, also over a text of fewer sequences than one step takes. Nor does the run stop early.
+    """
+    steps = math.ceil(num_tokens / (sequence_length * sequences_per_step(settings)))
+    passes = float(steps * sequences_per_step(settings))
+    return settings.model_copy(update={"max_steps": steps, "epochs": passes, "early_stopping_evaluations": None})
+
+
 def settings_of(phase: Phase, settings: M1Settings) -> M1Settings:
     """The settings of a phase: its part of the stream is its one epoch."""
     warmup_steps = min(settings.warmup_steps, phase.num_steps - 1)
