@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 STAGE_NAME = "m1_checkpoint"
 # Of the run's computing: what measuring the held-out loss of its checkpoints may cost.
 _MAX_EVALUATION_SHARE = 0.05
+# Up to four passes teach almost what as much new text would (Muennighoff et al. 2023, arXiv 2305.16264, section 6).
+_WORTHWHILE_PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def build_stream(
         f"tokens ({packed.num_tokens_dropped} tokens of the last, incomplete one dropped); the run draws {len(stream)} "
         f"sequences, {stream.num_replayed} of them general text"
     )
+    if general is not None:
+        context.log(say_replay(general, stream))
     return stream
 
 
@@ -252,6 +256,21 @@ def _pack_general(
         seed=seed,
         name_of=lambda number: f"general text {documents[number].id}",
         what="data.general_paths holds, to be replayed,",
+    )
+
+
+def say_replay(general: PackedDocuments, stream: TrainingStream) -> str:
+    """How often the general text is read, and what to do where that is too often."""
+    said = (
+        f"{STAGE_NAME}: replay reads the {len(general)} sequences of general text "
+        f"({len(general) * general.sequence_length:,} tokens) {stream.replay_passes:.1f} times"
+    )
+    if stream.replay_passes <= _WORTHWHILE_PASSES:
+        return said
+    needed = math.ceil(stream.num_replayed / _WORTHWHILE_PASSES) * general.sequence_length
+    return (
+        f"{said}; beyond {_WORTHWHILE_PASSES} passes text teaches less and less and is learned by heart. Add files to "
+        f"data.general_paths (about {needed:,} tokens in all are enough) or lower training.m1.replay_share"
     )
 
 

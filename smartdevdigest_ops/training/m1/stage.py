@@ -336,6 +336,7 @@ def _run_metrics(adapted: Adaptation) -> dict[str, float]:
         "bytes_seen": adapted.text_bytes,
         "num_sequences": len(stream),
         "num_replayed_sequences": stream.num_replayed,
+        "replay_passes": stream.replay_passes,
         "num_tokens_dropped": stream.corpus.num_tokens_dropped,
         "tokens_per_second": run.tokens_per_second,
         "num_parameters": adapted.model.num_parameters(),

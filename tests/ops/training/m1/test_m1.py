@@ -1,6 +1,7 @@
 """The stage m1_checkpoint."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,16 @@ def test_m1_learns_the_corpus_keeps_general_text_and_compares_the_tokenizers(
     making, _ = run_stage(spec_of("m1_checkpoint", settings), lines.append)
 
     assert not any(line.startswith("m1_checkpoint: step") for line in lines)
+    said = [re.search(r"replay reads the (\d+) sequences .* (\d+\.\d) times", line) for line in lines]
+    num_general, passes = next((int(found[1]), float(found[2])) for found in said if found)
+    assert passes == round(3 / num_general, 1)
     checks = {check["name"]: check for check in making.checks}
     assert all(check["passed"] for name, check in checks.items() if name != "tokenizer_earns_its_keep"), making.checks
     metrics = making.metrics
     assert metrics["num_steps"] == 12
     assert metrics["tokens_seen"] == 12 * 2 * 128
     assert metrics["num_replayed_sequences"] == 3
+    assert metrics["replay_passes"] * num_general == 3
     assert metrics["bytes_seen"] > 21 * 128
     for group in ("ko", "en", "general_ko", "general_en"):
         assert metrics[f"bits_per_byte_{group}_trained"] < metrics[f"bits_per_byte_{group}_base"]
