@@ -48,6 +48,7 @@ from benchmarks.m1_training import (
     stream_of,
     train_packed,
 )
+from smartdevdigest_ops.training.errors import TrainingError
 from smartdevdigest_ops.training.plan.memory import shape_of
 from smartdevdigest_ops.training.trainer.kernels import bfloat16_instructions
 
@@ -159,7 +160,18 @@ def _trl_trainer(
 
 
 def train_cuda_shape(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Readings of one shape on a GPU; to be called in a process of its own."""
+    """Readings of one shape on a GPU, or that its memory ran out; to be called in a process of its own."""
+    import torch
+
+    try:
+        return _measure_cuda_shape(name, way, options)
+    except (torch.OutOfMemoryError, TrainingError) as error:
+        if isinstance(error, TrainingError) and "memory ran out" not in str(error):
+            raise
+        return {"shape": name, "way": way, "out_of_memory": str(error).splitlines()[0]}
+
+
+def _measure_cuda_shape(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
@@ -176,18 +188,15 @@ def train_cuda_shape(name: str, way: str, options: argparse.Namespace) -> dict[s
     readings: dict[str, Any] = {"shape": name, "way": way, "batch": options.batch, "sequence_length": length}
     meter = Meter(model, float("inf"), skip=CUDA_SKIPPED)
     with tempfile.TemporaryDirectory() as scratch:
-        try:
-            if way == "ours":
-                m1 = {"batch_size": options.batch, "sequence_length": length, "warmup_steps": 2, "epochs": 1}
-                train_packed(model, items, scratch_context(Path(scratch), m1 | {"max_steps": CUDA_STEPS}))
-            else:
-                arguments = TrainingArguments(
-                    output_dir=scratch, report_to=[], disable_tqdm=True, bf16=device == "cuda", save_strategy="no",
-                    per_device_train_batch_size=options.batch, max_steps=CUDA_STEPS, use_cpu=device == "cpu",
-                )  # fmt: skip
-                Trainer(model=model, args=arguments, train_dataset=items).train()
-        except torch.OutOfMemoryError as error:
-            return readings | {"out_of_memory": str(error).splitlines()[0]}
+        if way == "ours":
+            m1 = {"batch_size": options.batch, "sequence_length": length, "warmup_steps": 2, "epochs": 1}
+            train_packed(model, items, scratch_context(Path(scratch), m1 | {"max_steps": CUDA_STEPS}))
+        else:
+            arguments = TrainingArguments(
+                output_dir=scratch, report_to=[], disable_tqdm=True, bf16=device == "cuda", save_strategy="no",
+                per_device_train_batch_size=options.batch, max_steps=CUDA_STEPS, use_cpu=device == "cpu",
+            )  # fmt: skip
+            Trainer(model=model, args=arguments, train_dataset=items).train()
     speed = meter.tokens / meter.seconds
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
     return readings | {

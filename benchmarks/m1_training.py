@@ -101,7 +101,8 @@ def load_for_m1(
     is_whole = tokenizer_dir is not None and (tokenizer_dir / "config.json").is_file()
     model = AutoModelForCausalLM.from_pretrained(tokenizer_dir if is_whole else base, dtype=torch.float32)
     if tokenizer_dir is not None and not is_whole:
-        extend_embeddings(model, json.loads((tokenizer_dir / "new_tokens.json").read_text(encoding="utf-8")))
+        new_tokens = json.loads((tokenizer_dir / "new_tokens.json").read_text(encoding="utf-8"))
+        extend_embeddings(model, new_tokens, own_tokenizer=AutoTokenizer.from_pretrained(base))
     model.to(choose_device(context.settings.model.device))
     return model, AutoTokenizer.from_pretrained(tokenizer_dir or base)
 
@@ -147,8 +148,9 @@ class TimeIsUp(Exception):
 class Meter:
     """Tokens, micro-steps and seconds of a model's training, whoever trains it; ends it when its time is up.
 
-    Seconds count from the first forward pass to the beginning of the last one, pauses not counted. With one thread they
-    are the processor's, which other work on the machine hardly changes; with more, the clock's.
+    Seconds count from the first forward pass to the beginning of the last one, pauses not counted. On the CPU with one
+    thread they are the processor's, which other work on the machine hardly changes; with more, the clock's. On a GPU
+    they are the clock's once all that was asked of it is done: the processor only queues that, and waits or does not.
     """
 
     def __init__(self, model: "PreTrainedModel", seconds: float, *, skip: int = 0) -> None:
@@ -160,7 +162,7 @@ class Meter:
         self.micro_steps = 0
         self.seconds = 0.0
         self._limit = seconds
-        self._clock = time.process_time if threads() == 1 else time.perf_counter
+        self._device = model.device.type
         self._skip = skip
         self._started: float | None = None
         self._waiting = (0, 0)
@@ -170,7 +172,7 @@ class Meter:
     def _before_forward(self, model: Any, arguments: tuple[Any, ...], inputs: dict[str, Any]) -> None:
         if not model.training or self._is_paused:
             return
-        now = self._clock()
+        now = self._now()
         if self._skip:
             self._skip -= 1
             return
@@ -183,9 +185,15 @@ class Meter:
             self._hook.remove()
             raise TimeIsUp
         self.between(model)
-        self._started = self._clock()
+        self._started = self._now()
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         self._waiting = (int(ids.numel() if mask is None else mask.sum()), int(ids.numel()))
+
+    def _now(self) -> float:
+        if self._device == "cpu" and threads() == 1:
+            return time.process_time()
+        _synchronize(self._device)
+        return time.perf_counter()
 
     def between(self, model: Any) -> None:
         """Called between two micro-steps; its time is not counted."""

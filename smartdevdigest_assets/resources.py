@@ -16,6 +16,7 @@ from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.settings import Settings, load_settings
 from smartdevdigest_ops.stage import StageSpec, find_making, get_stage, plan_stage, run_stage
 from smartdevdigest_ops.stage.process import ERROR_SUFFIX, PARENT_VARIABLE
+from smartdevdigest_ops.training.curve_table import curve_table
 
 _MEBIBYTE = 1024 * 1024
 
@@ -124,6 +125,8 @@ class StageRunner(dg.ConfigurableResource):
                 metadata[name] = dg.MetadataValue.url((path / str(note)).as_uri())
             else:
                 metadata[name] = dg.MetadataValue.md(note) if isinstance(note, str) else dg.MetadataValue.json(note)
+        if curve := curve_table(path):
+            metadata["training_curve"] = dg.MetadataValue.md(curve)
         metadata |= {key: dg.MetadataValue.float(value) for key, value in making.metrics.items()}
         metadata |= self.compute.readings(making)
         return dg.MaterializeResult(

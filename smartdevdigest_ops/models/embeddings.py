@@ -19,7 +19,7 @@ from smartdevdigest_ops.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class VocabularyMismatch(UserError):
@@ -27,7 +27,11 @@ class VocabularyMismatch(UserError):
 
 
 def extend_embeddings(
-    model: "PreTrainedModel", new_tokens: Sequence[Mapping[str, Any]], *, multiple_of: int = 1
+    model: "PreTrainedModel",
+    new_tokens: Sequence[Mapping[str, Any]],
+    *,
+    multiple_of: int = 1,
+    own_tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> None:
     """Grow the input and output embeddings of `model` in place to hold `new_tokens`.
 
@@ -38,8 +42,11 @@ def extend_embeddings(
     `multiple_of` rows; no token has the ids beyond the last new one. `config.vocab_size` is the number of rows in the
     end.
 
+    The number of rows does not say whether `model` was extended before: a base may be padded to any. Its
+    `own_tokenizer` does, the one that lies beside it.
+
     Raises:
-        VocabularyMismatch: the ids do not follow on the model's rows, or the model has these rows already.
+        VocabularyMismatch: the ids do not follow on the model's rows or on its own tokenizer's ids.
     """
     import torch
 
@@ -48,9 +55,10 @@ def extend_embeddings(
     first = int(new_tokens[0]["id"])
     size = first + len(new_tokens)
     rows = model.get_input_embeddings().weight.shape[0]
-    _refuse_mismatch(
-        new_tokens, first, rows, multiple_of=multiple_of, model_name=model.config.name_or_path or type(model).__name__
-    )
+    model_name = model.config.name_or_path or type(model).__name__
+    _refuse_mismatch(new_tokens, first, rows, model_name)
+    if own_tokenizer is not None:
+        _refuse_other_tokenizer(own_tokenizer, first, model_name)
     num_padding = 0
     if size > rows:
         padded = _round_up(size, multiple_of)
@@ -81,10 +89,7 @@ def _round_up(rows: int, multiple_of: int) -> int:
     return -(-rows // multiple_of) * multiple_of
 
 
-def _refuse_mismatch(
-    new_tokens: Sequence[Mapping[str, Any]], first: int, rows: int, *, multiple_of: int, model_name: str
-) -> None:
-    size = first + len(new_tokens)
+def _refuse_mismatch(new_tokens: Sequence[Mapping[str, Any]], first: int, rows: int, model_name: str) -> None:
     for expected, token in enumerate(new_tokens, start=first):
         if token["id"] != expected:
             raise VocabularyMismatch(
@@ -101,10 +106,19 @@ def _refuse_mismatch(
             f"{model_name}: embedding has {rows} rows but the base tokenizer of new_tokens.json has {first} tokens. "
             "The tokenizer was learned on another base model; rematerialize domain_tokenizer on this one."
         )
-    # A base that is padded itself has more rows than its tokens rounded up need only by chance.
-    if rows == size or _round_up(first, multiple_of) < rows == _round_up(size, multiple_of):
+
+
+def _refuse_other_tokenizer(own_tokenizer: "PreTrainedTokenizerBase", first: int, model_name: str) -> None:
+    """Stop for a model whose own tokenizer does not end where the new tokens begin."""
+    num_ids = max(own_tokenizer.get_vocab().values()) + 1
+    if num_ids > first:
         raise VocabularyMismatch(
-            f"{model_name}: embedding has {rows} rows, as many as base and new tokens together, so it looks extended "
-            "already; its trained rows would be overwritten. Give the base model, or another num_new_tokens if this "
-            "base is only padded to that size."
+            f"{model_name}: its own tokenizer has the ids below {num_ids}, and new_tokens.json begins at {first}: the "
+            "model was extended already, or the tokens were learned on another base. Their rows would overwrite "
+            "trained ones. Give the base model, or rematerialize domain_tokenizer on this one."
+        )
+    if num_ids < first:
+        raise VocabularyMismatch(
+            f"{model_name}: its own tokenizer has the ids below {num_ids}, and new_tokens.json begins at {first}: it "
+            "was learned on another base model. Rematerialize domain_tokenizer on this one."
         )

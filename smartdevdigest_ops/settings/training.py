@@ -192,7 +192,8 @@ class M1Settings(TrainingSettings):
         0.05,
         ge=0,
         lt=1,
-        description="Share of the sequences that are general text (data.general_paths): see M1's gate.",
+        description="Share of the sequences that are general text (data.general_paths), read again and again where "
+        "there is less of it than the share takes: the metric replay_passes is how often. See M1's gate.",
     )
     max_general_increase: float | None = Field(
         0.1,

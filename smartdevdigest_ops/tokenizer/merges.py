@@ -3,6 +3,11 @@
 Every new merge ranks after all of the base's and never results in a token that the base has, so the base's merges
 finish first and a new one only ever joins what the base had split: replacing each new token by its `base_ids` gives
 the base's encoding back. That is what keeps rows initialised from `base_ids` meaningful, and it is tested.
+
+Nor does a base that looks whole pre-tokens up before it merges (`ignore_merges`, Llama 3) need anything of its own. A
+new token is a run of tokens of some word, whose outer borders no merge crossed; the merges within them are those that
+the run standing alone gets, in the same order, as always the lowest rank is merged first. So alone it segments as it
+does in the word, and looking it up gives what merging gives: a|bc|d with ab|c alone is no segmentation that BPE makes.
 """
 
 import itertools

@@ -14,7 +14,7 @@ def test_every_profile_loads(profile: str):
 def test_the_gpu_profile_trains_as_the_plan_says():
     keys = ("batch_size", "learning_rate", "epochs", "warmup_steps", "gradient_accumulation")
     training = load_settings("gpu-30b").training
-    assert [getattr(training.m1, key) for key in keys] == [4, 2e-5, 3, 100, 4]
+    assert [getattr(training.m1, key) for key in keys] == [2, 2e-5, 3, 100, 8]
     assert [getattr(training.m2, key) for key in keys] == [2, 1e-5, 5, 50, 8]
     assert load_settings("gpu-30b").model.max_length == 2048
 

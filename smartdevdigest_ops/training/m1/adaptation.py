@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 STAGE_NAME = "m1_checkpoint"
 # Of the run's computing: what measuring the held-out loss of its checkpoints may cost.
 _MAX_EVALUATION_SHARE = 0.05
+# Up to four passes teach almost what as much new text would (Muennighoff et al. 2023, arXiv 2305.16264, section 6).
+_WORTHWHILE_PASSES = 4
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,28 @@ class Adaptation:
     model: "PreTrainedModel"
     run: TrainingRun
     stream: TrainingStream
+    """As planned, see `read`."""
     num_trainable: int
     """Weights that were trained in the last phase."""
+    sequences_per_step: int
+
+    @property
+    def read(self) -> TrainingStream:
+        """What was read of the stream: less of it where the run was stopped early."""
+        return self.stream.part(0, self.run.num_steps * self.sequences_per_step)
 
     @property
     def text_bytes(self) -> int:
         """UTF-8 bytes of the corpus that were read, repeats counted, replay not."""
-        return self.stream.corpus_bytes(len(self.stream))
+        return self.stream.corpus_bytes(len(self.read))
 
     def curve(self) -> list[dict[str, float]]:
         """The run's curve, with `text_bytes` read until each step."""
-        per_step = len(self.stream) // self.run.num_steps
-        return [row | {"text_bytes": self.stream.corpus_bytes(int(row["step"]) * per_step)} for row in self.run.curve]
+        items = [int(row["step"]) * self.sequences_per_step for row in self.run.curve]
+        return [
+            row | {"text_bytes": self.stream.corpus_bytes(num_items)}
+            for row, num_items in zip(self.run.curve, items, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,8 @@ def build_stream(
         f"tokens ({packed.num_tokens_dropped} tokens of the last, incomplete one dropped); the run draws {len(stream)} "
         f"sequences, {stream.num_replayed} of them general text"
     )
+    if general is not None:
+        context.log(say_replay(general, stream))
     return stream
 
 
@@ -186,12 +200,23 @@ def adapt(
         trained = merge_into_whole(trained, whole_dir, settings.lora, new_ids)
     elif settings.trainable == "lora":
         trained = merge_adapter(trained)
-    return Adaptation(trained, join_runs(runs), stream, num_trainable)
+    return Adaptation(trained, join_runs(runs), stream, num_trainable, per_step)
 
 
 def sequences_per_step(settings: M1Settings) -> int:
     """Sequences of one optimizer step, whatever the number of processes."""
     return settings.batch_size * settings.gradient_accumulation
+
+
+def settings_for_tokens(settings: M1Settings, num_tokens: int, sequence_length: int) -> M1Settings:
+    """The settings of a run that reads `num_tokens` at least, however little text there is for them.
+
+    Passes are not limited: a step holds one sequence at the least, so that as many passes as sequences reach the last
+    step, also over a text of fewer sequences than one step takes. Nor does the run stop early.
+    """
+    steps = math.ceil(num_tokens / (sequence_length * sequences_per_step(settings)))
+    passes = float(steps * sequences_per_step(settings))
+    return settings.model_copy(update={"max_steps": steps, "epochs": passes, "early_stopping_evaluations": None})
 
 
 def settings_of(phase: Phase, settings: M1Settings) -> M1Settings:
@@ -231,6 +256,21 @@ def _pack_general(
         seed=seed,
         name_of=lambda number: f"general text {documents[number].id}",
         what="data.general_paths holds, to be replayed,",
+    )
+
+
+def say_replay(general: PackedDocuments, stream: TrainingStream) -> str:
+    """How often the general text is read, and what to do where that is too often."""
+    said = (
+        f"{STAGE_NAME}: replay reads the {len(general)} sequences of general text "
+        f"({len(general) * general.sequence_length:,} tokens) {stream.replay_passes:.1f} times"
+    )
+    if stream.replay_passes <= _WORTHWHILE_PASSES:
+        return said
+    needed = math.ceil(stream.num_replayed / _WORTHWHILE_PASSES) * general.sequence_length
+    return (
+        f"{said}; beyond {_WORTHWHILE_PASSES} passes text teaches less and less and is learned by heart. Add files to "
+        f"data.general_paths (about {needed:,} tokens in all are enough) or lower training.m1.replay_share"
     )
 
 

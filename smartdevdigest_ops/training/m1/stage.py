@@ -11,7 +11,6 @@ What a sequence asks is in objectives.py, which weights learn in trainable.py, w
 
 import gc
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,7 +27,7 @@ from smartdevdigest_ops.stage import CheckResult, Stage, StageContext, StageRepo
 from smartdevdigest_ops.stage.distributed import num_processes
 from smartdevdigest_ops.training.encoding import parquet_texts
 from smartdevdigest_ops.training.four_bits import refuse_qlora_where_impossible
-from smartdevdigest_ops.training.m1.adaptation import Adaptation, Compared, Texts, adapt, sequences_per_step
+from smartdevdigest_ops.training.m1.adaptation import Adaptation, Compared, Texts, adapt, settings_for_tokens
 from smartdevdigest_ops.training.m1.checks import (
     CHECKS,
     check_general,
@@ -200,9 +199,7 @@ class _M1:
         context = replace(self.context, scratch=scratch, report_line=_as_unextended(self.context.report_line))
         held_out = self._held_out(context)
         tokenizer = _tokenizer(self._base_dir)
-        steps = math.ceil(tokens / (self._sequence_length * sequences_per_step(self.settings)))
-        # Passes are not limited: with more tokens in the same text, it takes fewer of them.
-        settings = self.settings.model_copy(update={"max_steps": steps, "epochs": float(steps)})
+        settings = settings_for_tokens(self.settings, tokens, self._sequence_length)
         context.log(f"m1_checkpoint: training on {tokens} tokens, to compare the tokenizers")
         adapted = adapt(self._load_base(), tokenizer, self._texts, settings=settings, context=context)
         compared = _compared(adapted, held_out.measure("trained", adapted.model, tokenizer))
@@ -246,7 +243,12 @@ class _M1:
             model = self._load_on_device()
         elif self.sharded:
             model = load_for_sharding(self._base_dir, self._master_dtype)
-        extend_embeddings(model, self.new_tokens, multiple_of=new_rows.pad_to_multiple)
+        extend_embeddings(
+            model,
+            self.new_tokens,
+            multiple_of=new_rows.pad_to_multiple,
+            own_tokenizer=_tokenizer(self._base_dir),
+        )
         texts = map_split(self._corpus_dir, "train", cache_dir=self.context.scratch / "mapped")["content"]
         fitted = fit_new_rows(model, self.new_tokens, texts, tokenizer, new_rows, self.context)
         if fitted is not None:
@@ -325,7 +327,7 @@ def _compared(adapted: Adaptation, scores: Mapping[str, float]) -> Compared:
 
 
 def _run_metrics(adapted: Adaptation) -> dict[str, float]:
-    run, stream = adapted.run, adapted.stream
+    run, stream = adapted.run, adapted.read
     metrics: dict[str, float] = {
         "train_loss": last_quarter(run.losses),
         "num_steps": run.num_steps,
@@ -334,6 +336,7 @@ def _run_metrics(adapted: Adaptation) -> dict[str, float]:
         "bytes_seen": adapted.text_bytes,
         "num_sequences": len(stream),
         "num_replayed_sequences": stream.num_replayed,
+        "replay_passes": stream.replay_passes,
         "num_tokens_dropped": stream.corpus.num_tokens_dropped,
         "tokens_per_second": run.tokens_per_second,
         "num_parameters": adapted.model.num_parameters(),

@@ -94,6 +94,11 @@ class TrainingStream:
         first, last = self._span
         return self._replayed_before(last) - self._replayed_before(first)
 
+    @property
+    def replay_passes(self) -> float:
+        """How often the general text is read, on average of its sequences; 0 where there is none."""
+        return self.num_replayed / len(self.general) if self.general is not None else 0.0
+
     def corpus_bytes(self, num_items: int) -> int:
         """UTF-8 bytes of the corpus that the first items stand for, on average of its tokens; replay not counted."""
         first, _ = self._span

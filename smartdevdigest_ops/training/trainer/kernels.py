@@ -12,8 +12,8 @@ and the same settings would give other weights. A training step of SmolLM2-135M 
 bfloat16 on two cores with AVX512-BF16, 2.3 times on one with AMX (`benchmarks/m1_precision.py`), and was 0.3 times
 where it is emulated.
 Measured on two cores without either: fused AdamW 1.21x, SDPA 1.18x over eager, chunked cross entropy 0.89x,
-torch.compile 1.0x after 434 s of compiling. The cuda row was not run where this was written; tests/gpu runs it where
-there is one.
+torch.compile 1.0x after 434 s of compiling. The cuda row was not run where this was written; where there is one,
+tests/ops/training/trainer/test_training_on_cuda.py runs it.
 """
 
 import importlib.util

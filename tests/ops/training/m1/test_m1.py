@@ -1,6 +1,7 @@
 """The stage m1_checkpoint."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import pytest
 
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
-from smartdevdigest_ops.settings import Settings
+from smartdevdigest_ops.settings import Settings, load_settings
 from smartdevdigest_ops.stage import plan_stage, run_stage
-from smartdevdigest_ops.training.m1.adaptation import Compared
+from smartdevdigest_ops.training.m1.adaptation import Compared, settings_for_tokens
 from smartdevdigest_ops.training.m1.checks import (
     check_general,
     check_held_out,
@@ -20,7 +21,7 @@ from smartdevdigest_ops.training.m1.checks import (
     check_weights,
 )
 from smartdevdigest_ops.training.m1.held_out import of_corpus, of_general, scores_table, texts_by_language
-from smartdevdigest_ops.training.trainer.run import TrainingRun
+from smartdevdigest_ops.training.trainer.run import TrainingRun, count_steps
 
 TRAINING = {
     "training": {
@@ -70,12 +71,16 @@ def test_m1_learns_the_corpus_keeps_general_text_and_compares_the_tokenizers(
     making, _ = run_stage(spec_of("m1_checkpoint", settings), lines.append)
 
     assert not any(line.startswith("m1_checkpoint: step") for line in lines)
+    said = [re.search(r"replay reads the (\d+) sequences .* (\d+\.\d) times", line) for line in lines]
+    num_general, passes = next((int(found[1]), float(found[2])) for found in said if found)
+    assert passes == round(3 / num_general, 1)
     checks = {check["name"]: check for check in making.checks}
     assert all(check["passed"] for name, check in checks.items() if name != "tokenizer_earns_its_keep"), making.checks
     metrics = making.metrics
     assert metrics["num_steps"] == 12
     assert metrics["tokens_seen"] == 12 * 2 * 128
     assert metrics["num_replayed_sequences"] == 3
+    assert metrics["replay_passes"] * num_general == 3
     assert metrics["bytes_seen"] > 21 * 128
     for group in ("ko", "en", "general_ko", "general_en"):
         assert metrics[f"bits_per_byte_{group}_trained"] < metrics[f"bits_per_byte_{group}_base"]
@@ -94,6 +99,16 @@ def test_m1_learns_the_corpus_keeps_general_text_and_compares_the_tokenizers(
     curve = [json.loads(line) for line in (directory / "training_curve.jsonl").read_text().splitlines()]
     assert [row["step"] for row in curve] == list(range(1, 13))
     assert curve[-1]["text_bytes"] == metrics["bytes_seen"]
+
+
+@pytest.mark.parametrize("num_sequences", [1, 6, 16, 500])
+def test_as_many_tokens_are_trained_on_however_little_text_there_is(num_sequences: int) -> None:
+    given = {"batch_size": 4, "gradient_accumulation": 4, "warmup_steps": 2, "early_stopping_evaluations": 1}
+    m1 = load_settings("ci").training.m1.model_copy(update=given)
+    settings = settings_for_tokens(m1, 30 * 16 * 128 - 1, sequence_length=128)
+
+    assert count_steps(num_sequences, settings, "m1_checkpoint") == 30
+    assert settings.early_stopping_evaluations is None
 
 
 @pytest.mark.parametrize("changes", [{"trainable": "lora"}, {"objective": "mixed", "mask_token": "<|im_start|>"}])

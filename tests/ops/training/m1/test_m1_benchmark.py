@@ -1,12 +1,16 @@
 """What the benchmarks of M1 measure with."""
 
+import argparse
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks import m1, m1_training
 from benchmarks.m1_curve import Run, read_readings
 from benchmarks.m1_training import Meter, TimeIsUp, load_for_m1, read_texts, scratch_context
+from smartdevdigest_ops.training.errors import TrainingError
 
 
 @pytest.fixture
@@ -38,6 +42,54 @@ def test_the_meter_ends_a_training_between_two_micro_steps_and_lets_the_model_go
         model(input_ids=ids_BT)
     assert model(input_ids=ids_BT).logits.shape[:2] == (1, 4)
     assert meter.micro_steps == 0
+
+
+@pytest.mark.parametrize(("device", "num_synchronized"), [("cpu", 0), ("cuda", 4)])
+def test_the_meter_of_a_gpu_reads_the_clock_after_its_work_is_done_also_with_one_thread(
+    monkeypatch: pytest.MonkeyPatch, device: str, num_synchronized: int
+):
+    import torch
+
+    class OnDevice(torch.nn.Module):
+        device = torch.device("cpu")
+
+        def forward(self, input_ids):
+            time.sleep(0.05)  # as a processor that only waits for a GPU
+
+    synchronized = []
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(m1_training, "_synchronize", synchronized.append)
+    model = OnDevice()
+    model.device = torch.device(device)
+    meter = Meter(model, seconds=float("inf"))
+    for _ in range(2):
+        model(input_ids=torch.ones(1, 4, dtype=torch.long))
+    assert synchronized == ["cuda"] * num_synchronized
+    assert (meter.seconds >= 0.05) == (device == "cuda")
+
+
+@pytest.mark.parametrize("way", ["ours", "Trainer"])
+def test_a_shape_whose_memory_ran_out_is_a_row_of_the_table_and_another_error_is_none(monkeypatch, way: str):
+    import torch
+
+    options = argparse.Namespace(batch=1, sequence_length=16)
+    errors = {
+        "ours": TrainingError("m1_checkpoint: memory ran out with micro-batches of 1 sequence, the smallest."),
+        "Trainer": torch.OutOfMemoryError("CUDA out of memory."),
+    }
+
+    def run_out(*_: object, **__: object) -> None:
+        raise errors[way]
+
+    monkeypatch.setattr(m1, "train_packed", run_out)
+    monkeypatch.setattr("transformers.Trainer.train", run_out)
+    monkeypatch.setattr(m1, "matrix_product_limit", lambda device: 1.0)
+    reading = m1.train_cuda_shape("tiny", way, options)
+    assert m1.cuda_table([reading])[-1] == f"| tiny | {way} | out of memory | | |"
+
+    errors[way] = TrainingError("m1_checkpoint: the training has diverged.")
+    with pytest.raises(TrainingError, match="diverged"):
+        m1.train_cuda_shape("tiny", way, options)
 
 
 def test_held_out_texts_are_the_test_split(tmp_path: Path):

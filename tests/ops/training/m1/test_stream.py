@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from smartdevdigest_ops.training.m1.adaptation import Adaptation, say_replay
 from smartdevdigest_ops.training.m1.objectives import Objective
 from smartdevdigest_ops.training.m1.stream import TrainingStream
 from smartdevdigest_ops.training.packing import PackedDocuments, pack_documents
+from smartdevdigest_ops.training.trainer.run import TrainingRun
 
 T = 16
 
@@ -48,6 +50,7 @@ def test_general_text_is_the_share_that_was_asked_for_spread_evenly(packed: dict
 
     assert [index for index, found in enumerate(is_general) if found] == list(range(3, 40, 4))
     assert stream.num_replayed == 10
+    assert stream.replay_passes == 10 / len(packed["general"])
     replayed = [stream.drawn(index).index for index in range(3, 40, 4)]
     assert sorted(set(replayed)) == list(range(len(packed["general"])))[: len(set(replayed))]
     corpus = [stream.drawn(index).index for index in range(40) if not is_general[index]]
@@ -85,3 +88,27 @@ def test_bytes_count_the_corpus_and_not_what_is_replayed(packed: dict[str, Packe
     stream = stream_of(packed, 40)
     assert stream.corpus_bytes(40) == round(30 * T * packed["corpus"].bytes_per_token)
     assert stream.part(2, 4).corpus_bytes(2) == round(1 * T * packed["corpus"].bytes_per_token)
+
+
+def test_a_run_that_was_stopped_early_counts_the_text_that_it_read(packed: dict[str, PackedDocuments]) -> None:
+    stream = stream_of(packed, 40)
+    curve = [{"step": step, "loss": 1.0, "learning_rate": 0.1, "tokens": 4 * T * step} for step in range(1, 6)]
+    run = TrainingRun(curve, len(curve), 4 * T * len(curve), 1.0, None, None)  # 5 of 10 steps
+    adapted = Adaptation(None, run, stream, 0, sequences_per_step=4)
+
+    assert adapted.text_bytes == stream.corpus_bytes(20) == stream_of(packed, 20).corpus_bytes(20)
+    assert [row["text_bytes"] for row in adapted.curve()] == [stream.corpus_bytes(4 * step) for step in range(1, 6)]
+    assert (len(adapted.read), adapted.read.num_replayed) == (20, 5)
+
+
+@pytest.mark.parametrize(("num_sequences", "warned"), [(8, False), (400, True)])
+def test_replay_says_how_often_it_reads_the_same_text_and_warns_beyond_four_passes(
+    packed: dict[str, PackedDocuments], num_sequences: int, warned: bool
+) -> None:
+    general = packed["general"]
+    stream = stream_of(packed, num_sequences)
+    said = say_replay(general, stream)
+
+    assert f"the {len(general)} sequences of general text ({len(general) * T:,} tokens)" in said
+    assert f"{num_sequences / 4 / len(general):.1f} times" in said
+    assert ("Add files to data.general_paths (about 400 tokens in all" in said) == warned

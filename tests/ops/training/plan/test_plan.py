@@ -46,11 +46,9 @@ def test_a_32b_model_is_counted_from_its_configuration(qwen):
     [(1, 80, "qlora, all three"), (2, 24, None), (8, 80, "gradient checkpointing"), (1, 8, None)],
 )
 def test_what_fits_on_which_gpus(gpu_settings: Settings, qwen, num_gpus: int, gib: float, fits: str | None):
-    overrides = {"store": {"root": "unused"}, "training": {"m1": {"gradient_accumulation": 8}}}
-    settings = load_settings("gpu-30b", overrides=overrides)
     machine = Machine(num_gpus=num_gpus, gpu_memory_gib=gib)
-    step = step_shapes(settings, machine)["M1"]
-    step = replace(step, sharding=choose_sharding(settings, machine, qwen, step))
+    step = step_shapes(gpu_settings, machine)["M1"]
+    step = replace(step, sharding=choose_sharding(gpu_settings, machine, qwen, step))
     found = fitting(qwen, step, machine)
     assert (found[0] if found else None) == fits
     for name, way in alternatives(step):
@@ -63,11 +61,11 @@ def test_what_fits_on_which_gpus(gpu_settings: Settings, qwen, num_gpus: int, gi
 
 def test_the_optimizer_step_is_the_same_on_any_number_of_gpus(gpu_settings: Settings):
     m1 = gpu_settings.training.m1
-    assert (m1.batch_size, m1.gradient_accumulation) == (4, 4)
-    assert share_of_step(m1, 1) == (4, 4)
-    assert share_of_step(m1, 2) == (4, 2)
-    assert share_of_step(m1.model_copy(update={"gradient_accumulation": 1}), 2) == (2, 1)
-    with pytest.raises(PlanError, match=r"M1: gradient_accumulation=4.*3 GPUs"):
+    assert (m1.batch_size, m1.gradient_accumulation) == (2, 8)
+    assert [share_of_step(m1, num_gpus) for num_gpus in (1, 2, 8)] == [(2, 8), (2, 4), (2, 1)]
+    assert [share_of_step(gpu_settings.training.m2, num_gpus)[0] for num_gpus in (1, 2, 8)] == [2, 2, 2]
+    assert share_of_step(m1.model_copy(update={"gradient_accumulation": 1}), 2) == (1, 1)
+    with pytest.raises(PlanError, match=r"M1: gradient_accumulation=8.*3 GPUs"):
         share_of_step(m1, 3)
 
 
