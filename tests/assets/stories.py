@@ -10,7 +10,7 @@ report the events that the conditions look at.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.events import StepMaterializationData
-from dagster._core.execution.api import execute_run
+from dagster._core.execution.api import create_execution_plan, execute_run
 from dagster._core.execution.plan.objects import StepFailureData
+from dagster._core.snap import ExecutionPlanSnapshot, snapshot_from_execution_plan
 
 from smartdevdigest_assets.automation import keep_up_to_date
 from smartdevdigest_assets.definitions import defs
@@ -169,20 +170,35 @@ class Story:
             self.instance.report_run_canceled(run)
         self.queued.clear()
 
-    def _job(self, request: dg.RunRequest) -> dg.JobDefinition:
-        return REPOSITORY.get_job("__ASSET_JOB").get_subset(asset_selection=set(request.asset_selection))
-
     def _create(self, request: dg.RunRequest) -> str:
         selection = frozenset(request.asset_selection)
-        run = self.instance.create_run_for_job(
-            self._job(request), run_config=QUIET, asset_selection=selection, tags=request.tags
+        job, plan = _job(selection), _plan(selection)
+        run = self.instance.create_run(
+            job_name=job.name,
+            run_id=None,
+            run_config=QUIET,
+            status=None,
+            tags=request.tags,
+            root_run_id=None,
+            parent_run_id=None,
+            step_keys_to_execute=plan.step_keys_to_execute,
+            execution_plan_snapshot=plan,
+            job_snapshot=job.get_job_snapshot(),
+            parent_job_snapshot=job.get_parent_job_snapshot(),
+            asset_selection=selection,
+            asset_check_selection=None,
+            resolved_op_selection=None,
+            op_selection=None,
+            remote_job_origin=None,
+            job_code_origin=None,
+            asset_graph=job.asset_layer.asset_graph,
         )
         return run.run_id
 
     def _execute(self, run_id: str, request: dg.RunRequest) -> dg.DagsterRunStatus:
         run = self.instance.get_run_by_id(run_id)
         if self.through_executor:
-            execute_run(InMemoryJob(self._job(request)), run, self.instance, raise_on_error=False)
+            execute_run(InMemoryJob(_job(run.asset_selection)), run, self.instance, raise_on_error=False)
         else:
             self._report(run_id, dg.DagsterEventType.RUN_START)
             failed: set[str] = set()
@@ -206,6 +222,19 @@ class Story:
     def _report(self, run_id: str, kind: dg.DagsterEventType, step: str | None = None, data: Any = None) -> None:
         event = dg.DagsterEvent(kind.value, "__ASSET_JOB", step_key=step, event_specific_data=data)
         self.instance.report_dagster_event(event, run_id)
+
+
+@cache
+def _job(selection: frozenset[dg.AssetKey]) -> dg.JobDefinition:
+    """The part of the asset job that makes these."""
+    return REPOSITORY.get_job("__ASSET_JOB").get_subset(asset_selection=selection)
+
+
+@cache
+def _plan(selection: frozenset[dg.AssetKey]) -> ExecutionPlanSnapshot:
+    """The steps of such a run. `create_run_for_job` plans them anew for each, after another subset of the job."""
+    job = _job(selection)
+    return snapshot_from_execution_plan(create_execution_plan(job, QUIET), job.get_job_snapshot_id())
 
 
 def asked_for(*names: str, partition: str | None = None) -> dg.RunRequest:

@@ -1,10 +1,10 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import at_the_prompt, in_this_process
 
 from smartdevdigest_ops.cli import main
 
@@ -38,20 +38,32 @@ def test_help_needs_no_heavy_package():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["verify"], "There is no store"),
         (["run", "--drop", "nowhere.jsonl"], "nowhere.jsonl is not a file"),
+        (["run", "--select", "nosuch"], "nosuch"),
+    ],
+)
+def test_at_the_prompt_bad_input_is_one_readable_paragraph_and_exit_code_2(arguments: list[str], said: str):
+    # Exactly what a user gets, environment included, and a code location that is imported for this store alone.
+    ended = at_the_prompt(*arguments)
+    assert ended.code == 2, ended.said
+    assert said in ended.said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
         (["run", "--profile", "nosuch"], "no profile 'nosuch'"),
         (["run", "--set", "model.devce=cpu"], "model.devce: unknown key"),
         (["run", "--set", "seed"], "KEY=VALUE"),
         (["run", "--set", "seed=["], "not YAML"),
         (["run", "--set", "seed=1", "--set", "seed.x=2"], "no settings below it"),
         (["run", "--set", "profile=ci"], "--profile"),
-        (["verify"], "There is no store"),
         (["prune"], "There is no store"),
         (["release"], "There is no release"),
         (["release", "--why", "x"], "--promote VERSION or --rollback"),
         (["release", "--rollback", "--why", "x"], "no earlier release"),
         (["path", "base_model[x]"], "does not come by drop"),
-        (["run", "--select", "nosuch"], "nosuch"),
         (["digest", "nowhere.json"], "nowhere.json is not a file"),
         (["digest", "-", "--model", "nowhere"], "no model directory"),
         (["digest", "-"], "release"),
@@ -67,14 +79,9 @@ def test_help_needs_no_heavy_package():
     ],
 )
 def test_bad_input_is_one_readable_paragraph_and_exit_code_2(arguments: list[str], said: str):
-    # In a process of its own: exactly what a user at the prompt gets, environment included.
-    ended = subprocess.run(
-        [sys.executable, "-m", "smartdevdigest_ops.cli", *arguments],
-        capture_output=True, text=True, check=False, env=dict(os.environ), stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert ended.returncode == 2, ended.stderr
-    assert said in ended.stderr
-    assert "Traceback" not in ended.stderr
+    ended = in_this_process(*arguments)
+    assert ended.code == 2, ended.said
+    assert said in ended.said
 
 
 def test_trials_names_the_store_as_a_reader_would_type_it(

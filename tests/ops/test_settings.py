@@ -47,11 +47,11 @@ def test_an_unknown_profile_names_those_that_exist():
         load_settings("smaple")
 
 
-def test_a_settings_file_that_is_not_yaml_is_named(tmp_path: Path):
+def test_a_settings_file_that_is_not_yaml_is_named_and_its_line_shown(tmp_path: Path):
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "mine.yaml").write_text("model: [")
     (tmp_path / "config.yaml").write_text("seed: 1")
-    with pytest.raises(SettingsError, match=r"mine\.yaml"):
+    with pytest.raises(SettingsError, match=r"mine\.yaml.*\n.*\n.*\n    model: \["):
         load_settings("mine", config_dir=tmp_path)
 
 

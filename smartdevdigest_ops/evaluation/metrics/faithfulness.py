@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from smartdevdigest_ops.digesting.answer import folded
-from smartdevdigest_ops.evaluation.text.morphemes import candidate_terms, load_kiwi, word_tokenizer
+from smartdevdigest_ops.evaluation.text.morphemes import candidate_terms, word_tokenizer
 from smartdevdigest_ops.evaluation.text.sentences import MOST_CHARACTERS, prose, split_sentences
+from smartdevdigest_ops.korean import load_kiwi
 
 FACT_KINDS = ("numbers", "names", "code")
 _NUM_SOURCE_TERMS = 10

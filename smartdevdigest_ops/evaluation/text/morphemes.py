@@ -9,10 +9,9 @@ ones, and 0.16 for English summaries: with all of them, saying nothing of the do
 
 import unicodedata
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from kiwipiepy import Kiwi
+from smartdevdigest_ops.korean import load_kiwi
 
 # Sejong tags: nouns, verbs and adjectives, modifiers, roots, interjections, Latin, numbers, Hanja, web addresses.
 _CONTENT_TAGS = frozenset(
@@ -27,14 +26,6 @@ class WordTokenizer(Protocol):
     def tokenize(self, text: str) -> list[str]:
         """Words of `text`, in order."""
         ...
-
-
-@lru_cache(maxsize=1)
-def load_kiwi() -> "Kiwi":
-    """The Korean morphological analyser, loaded once (about 1.3 s, 400 MB) when the first Korean text comes."""
-    from kiwipiepy import Kiwi
-
-    return Kiwi(num_workers=1)
 
 
 class MorphemeTokenizer:

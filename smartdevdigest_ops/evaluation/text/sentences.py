@@ -2,7 +2,7 @@
 
 import re
 
-from smartdevdigest_ops.evaluation.text.morphemes import load_kiwi
+from smartdevdigest_ops.korean import load_kiwi
 
 # Enough to hold three sentences and to rank terms; papers run to 100,000 characters.
 MOST_CHARACTERS = 20_000

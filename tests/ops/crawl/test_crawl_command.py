@@ -1,15 +1,13 @@
-"""`smartdevdigest crawl` as a user at the prompt gets it: in a process of its own, environment included."""
+"""What `smartdevdigest crawl` prints and how it ends, by its environment."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from changing_site import ChangingSite, article, feed, source
+from commands import at_the_prompt, in_this_process
 
 
 @pytest.fixture
@@ -19,9 +17,8 @@ def site() -> Iterator[ChangingSite]:
         yield running
 
 
-def smartdevdigest(
-    tmp_path: Path, *arguments: str, contact: str | None = "crawler@example.org"
-) -> tuple[int, str, str]:
+def environment(tmp_path: Path, contact: str | None = "crawler@example.org") -> dict[str, str]:
+    """Settings of a crawl of loopback, whose store, sources and drops are in `tmp_path`."""
     overrides = {
         "crawl": {
             "sources_path": str(tmp_path / "sources.yaml"),
@@ -32,17 +29,11 @@ def smartdevdigest(
         },
         "data": {"incoming_path": str(tmp_path / "incoming")},
     }
-    environment = {
+    return {
         "SMARTDEVDIGEST_PROFILE": "ci",
         "SMARTDEVDIGEST_STORE": str(tmp_path / "store"),
         "SMARTDEVDIGEST_OVERRIDES": yaml.safe_dump(overrides),
     }
-    ended = subprocess.run(
-        [sys.executable, "-m", "smartdevdigest_ops.cli", *arguments],
-        capture_output=True, text=True, check=False, env=os.environ | environment,
-    )  # fmt: skip
-    assert "Traceback" not in ended.stderr
-    return ended.returncode, ended.stdout, ended.stderr
 
 
 def write_sources(tmp_path: Path, *sources: object) -> None:
@@ -52,12 +43,14 @@ def write_sources(tmp_path: Path, *sources: object) -> None:
 
 def test_it_prints_counts_by_source_and_the_drop_then_the_ledger(site: ChangingSite, tmp_path: Path):
     write_sources(tmp_path, source("posts", "feed", site.put("/feed.xml", feed(site, {"path": "/a"}))))
-    code, printed, _ = smartdevdigest(tmp_path, "crawl")
+    variables = environment(tmp_path)
+    first = at_the_prompt("crawl", environment=variables)
     (drop,) = (tmp_path / "incoming").iterdir()
-    assert (code, printed) == (0, f"posts  1 listed = 1 emitted\ndrop   {drop} (1 records)\n")
-    assert smartdevdigest(tmp_path, "crawl")[:2] == (0, "posts  1 listed = 1 not modified\nnothing new: no drop\n")
-    code, printed, _ = smartdevdigest(tmp_path, "crawl", "--ledger")
-    lines = [json.loads(line) for line in printed.splitlines()]
+    assert (first.code, first.printed) == (0, f"posts  1 listed = 1 emitted\ndrop   {drop} (1 records)\n")
+    second = at_the_prompt("crawl", environment=variables)
+    assert (second.code, second.printed) == (0, "posts  1 listed = 1 not modified\nnothing new: no drop\n")
+    ledger = at_the_prompt("crawl", "--ledger", environment=variables)
+    lines = [json.loads(line) for line in ledger.printed.splitlines()]
     assert [(line["kind"], line["outcome"]) for line in lines] == [
         ("listing", "read"), ("page", "emitted"), ("listing", "not_modified"), ("page", "not_modified"),
     ]  # fmt: skip
@@ -66,27 +59,28 @@ def test_it_prints_counts_by_source_and_the_drop_then_the_ledger(site: ChangingS
 def test_a_source_that_failed_is_exit_code_1_and_the_others_are_in_the_drop(site: ChangingSite, tmp_path: Path):
     posts = source("posts", "feed", site.put("/feed.xml", feed(site, {"path": "/a"})))
     write_sources(tmp_path, source("gone", "sitemap", site.url("/missing.xml")), posts)
-    code, printed, _ = smartdevdigest(tmp_path, "crawl")
-    assert code == 1
-    assert "failed: " in printed
-    assert "posts  1 listed = 1 emitted" in printed
+    ended = in_this_process("crawl", environment=environment(tmp_path))
+    assert ended.code == 1
+    assert "failed: " in ended.printed
+    assert "posts  1 listed = 1 emitted" in ended.printed
 
 
 def test_where_every_source_failed_it_does_not_say_that_nothing_is_new(site: ChangingSite, tmp_path: Path):
     write_sources(tmp_path, source("gone", "sitemap", site.url("/missing.xml")))
-    code, printed, _ = smartdevdigest(tmp_path, "crawl")
-    assert (code, printed.splitlines()[-1]) == (1, "no drop: no source listed a page")
+    ended = in_this_process("crawl", environment=environment(tmp_path))
+    assert (ended.code, ended.printed.splitlines()[-1]) == (1, "no drop: no source listed a page")
 
 
 def test_without_sources_contact_or_ledger_it_says_what_is_missing_with_exit_code_2(site: ChangingSite, tmp_path: Path):
-    code, _, said = smartdevdigest(tmp_path, "crawl", "--ledger")
-    assert (code, "There is no ledger" in said) == (2, True)
-    code, _, said = smartdevdigest(tmp_path, "crawl")
-    assert (code, "There is no" in said) == (2, True)
+    variables = environment(tmp_path)
+    ended = in_this_process("crawl", "--ledger", environment=variables)
+    assert (ended.code, "There is no ledger" in ended.said) == (2, True)
+    ended = in_this_process("crawl", environment=variables)
+    assert (ended.code, "There is no" in ended.said) == (2, True)
     write_sources(tmp_path)
-    code, _, said = smartdevdigest(tmp_path, "crawl")
-    assert (code, "no enabled source" in said) == (2, True)
+    ended = in_this_process("crawl", environment=variables)
+    assert (ended.code, "no enabled source" in ended.said) == (2, True)
     write_sources(tmp_path, source("posts", "feed", site.url("/feed.xml")))
-    code, _, said = smartdevdigest(tmp_path, "crawl", contact=None)
-    assert (code, "crawl.contact is not set" in said) == (2, True)
+    ended = in_this_process("crawl", environment=environment(tmp_path, contact=None))
+    assert (ended.code, "crawl.contact is not set" in ended.said) == (2, True)
     assert site.asked == []

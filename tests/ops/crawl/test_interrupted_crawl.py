@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 from changing_site import ChangingSite, article, feed, loopback_settings, sitemap, source
+from forked_processes import fork
 from killed_crawl import crawl_until, crawl_with_poison
 
 from smartdevdigest_ops.crawl.crawl import crawl
@@ -25,16 +25,6 @@ from smartdevdigest_ops.crawl.state import CrawlIsRunning, CrawlStateError
 
 POSTS = tuple(f"/posts/{number}" for number in range(3))
 PAGES = ("/docs/a", "/docs/b", "/docs/missing")
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["killed_crawl"])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _importable_in_the_fork_server() -> Iterator[None]:
-    here = Path(__file__).parent
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]))
-        yield
 
 
 @pytest.fixture
@@ -55,11 +45,7 @@ def sources(site: ChangingSite) -> tuple[Source, Source]:
 
 
 def start(sources: tuple[Source, ...], directory: Path, kill_at: int = 0, events_file: Path | None = None) -> Any:
-    process = PROCESSES.Process(
-        target=crawl_until, args=(kill_at, [source.model_dump() for source in sources], directory, events_file)
-    )
-    process.start()
-    return process
+    return fork(crawl_until, kill_at, [source.model_dump() for source in sources], directory, events_file)
 
 
 def finish(sources: tuple[Source, ...], directory: Path, **settings: object) -> CrawlReport:
@@ -158,8 +144,7 @@ def test_a_page_that_kills_whoever_takes_it_apart_is_given_up_and_the_others_com
     site.put(POSTS[1], article("Poison", "deadly-" * 9))
     described = [source.model_dump() for source in sources]
     for _ in range(3):
-        process = PROCESSES.Process(target=crawl_with_poison, args=(b"deadly-deadly-", described, tmp_path))
-        process.start()
+        process = fork(crawl_with_poison, b"deadly-deadly-", described, tmp_path)
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
     report = finish(sources, tmp_path)

@@ -1,7 +1,6 @@
 """A small training run in a process of its own, which may be killed or be one of several."""
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forked_processes import fork
+
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.settings import TrainingSettings, load_settings
 from smartdevdigest_ops.stage import StageContext, StageSpec, running
@@ -19,10 +20,6 @@ from smartdevdigest_ops.training.trainer.run import TrainingData, train
 from smartdevdigest_ops.training.trainer.sharding import gather, load_for_sharding, shard
 
 RESULT = "result.pt"
-
-# One import of the heavy packages for all of them: the server forks, and computes nothing itself.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch", "transformers.trainer", "transformers.models.llama", "peft", "accelerate"])
 
 
 @dataclass
@@ -181,9 +178,7 @@ def exit_codes(
     *calls: tuple[tuple[Any, ...], dict[str, Any]], target: Callable[..., None] = run_training
 ) -> list[int | None]:
     """How `target` ended for each of these arguments, run side by side."""
-    processes = [PROCESSES.Process(target=target, args=args, kwargs=options) for args, options in calls]
-    for process in processes:
-        process.start()
+    processes = [fork(target, *args, **options) for args, options in calls]
     for process in processes:
         process.join()
     return [process.exitcode for process in processes]
