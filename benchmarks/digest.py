@@ -26,7 +26,7 @@ from typing import Any
 from benchmarks.environment import environment_lines
 from smartdevdigest_ops.contracts import CrawlRecord, Digest
 from smartdevdigest_ops.digesting.answer import compose_digest, read_answer
-from smartdevdigest_ops.digesting.model import DigestConfig, Digester, load_digester
+from smartdevdigest_ops.digesting.model import DigestConfig, Digester, digester_of, load_digester
 from smartdevdigest_ops.digesting.prompt import build_prompt
 from smartdevdigest_ops.digesting.sections import has_code
 from smartdevdigest_ops.digesting.writer import AnswerGuide, AnswerWriter
@@ -37,8 +37,8 @@ from smartdevdigest_ops.settings import DigestingSettings
 class GuidedLoop:
     """One document at a time through `generate`."""
 
-    def __init__(self, digester: Digester, attention: str) -> None:
-        self.model = digester.model
+    def __init__(self, model: Any, digester: Digester, attention: str) -> None:
+        self.model = model
         self.tokenizer = digester.tokenizer
         self.settings = digester.settings
         self.guide = AnswerGuide(self.tokenizer, self.model.config.vocab_size, self.settings)
@@ -153,16 +153,17 @@ def main() -> None:
 
     threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
     loaded = load_digester(arguments.model, device="cpu", precision=arguments.dtype, threads=threads)
+    model = loaded.generator.model  # type: ignore[attr-defined]  # on a CPU it is the project's own
     settings = DigestingSettings(batch_size=arguments.batch_size, max_new_tokens=arguments.max_new_tokens)
-    batched = loaded.model.config._attn_implementation
-    digester = Digester(loaded.model, loaded.tokenizer, DigestConfig(arguments.max_length, settings))
+    batched = model.config._attn_implementation
+    digester = digester_of(model, loaded.tokenizer, DigestConfig(arguments.max_length, settings))
     documents = read_documents(arguments.drops, arguments.documents, arguments.skip)
     by_length = sorted(range(len(documents)), key=lambda index: len(documents[index].content.encode()))
-    loop = GuidedLoop(digester, "sdpa")
+    loop = GuidedLoop(model, digester, "sdpa")
     looped = by_length[arguments.loop_every // 2 :: arguments.loop_every]
 
     loop.digest(documents[looped[0]])  # warm both up: threads, allocator, kernels' first calls
-    loaded.model.set_attn_implementation(batched)
+    model.set_attn_implementation(batched)
     list(digester.digest_batch(documents, looped[:1]))
 
     start, processor_start = time.perf_counter(), time.process_time()

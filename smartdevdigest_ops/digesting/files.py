@@ -46,7 +46,9 @@ def digest_file(
     counts = {"digests": 0, "records refused": 0, "documents failed": 0}
     entries = _read_path(source) if source else _read_text((stdin or sys.stdin.buffer).read())
     chunk: list[tuple[int, CrawlRecord]] = []
-    digester = load_digester(model_dir, device=model.device, precision=model.precision, threads=model.threads)
+    digester = load_digester(
+        model_dir, device=model.device, precision=model.precision, threads=model.threads, may_use_vllm=True
+    )
 
     def digest_chunk() -> None:
         for outcome in digester.digest([record for _, record in chunk], on_step=lambda _: progress.refresh()):

@@ -64,9 +64,14 @@ class AnswerGenerator:
 
     def __init__(self, model: "PreTrainedModel", guide: AnswerGuide) -> None:
         make_packable(model)
-        self._model = model
+        self.model = model
         self._guide = guide
         self._shared: dict[tuple[int, ...], RowContent] = {}
+
+    @property
+    def num_positions(self) -> int | None:
+        """Tokens of prompt and answer that the model was made for; None where its configuration does not say."""
+        return getattr(self.model.config, "max_position_embeddings", None)
 
     def generate(
         self, questions: Sequence[Question], *, batch_size: int, on_step: Callable[[int], None] | None = None
@@ -89,7 +94,7 @@ class AnswerGenerator:
             while waiting or rows:
                 num_written = self._admit(waiting, rows, cache, num_rows)
                 logits_RV = forward_packed(
-                    self._model, cache, [row.pending for row in rows], [row.num_cached for row in rows]
+                    self.model, cache, [row.pending for row in rows], [row.num_cached for row in rows]
                 ).float()
                 for row in rows:
                     row.num_cached += len(row.pending)
@@ -138,7 +143,7 @@ class AnswerGenerator:
 
     def _read(self, tokens: tuple[int, ...]) -> "RowContent":
         cache = RowCache(1, len(tokens))
-        forward_packed(self._model, cache, [tokens], [0])
+        forward_packed(self.model, cache, [tokens], [0])
         return cache.read(0, len(tokens))
 
 

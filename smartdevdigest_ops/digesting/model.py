@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -137,8 +138,13 @@ def read_digest_config(model_dir: Path) -> DigestConfig:
     return read
 
 
-def load_digester(model_dir: Path, *, device: str, precision: str, threads: int) -> "Digester":
+def load_digester(
+    model_dir: Path, *, device: str, precision: str, threads: int, may_use_vllm: bool = False
+) -> "Digester":
     """The model in `model_dir`, ready to digest; a GPTQ model is unpacked once where it cannot run packed.
+
+    `may_use_vllm`: through vLLM where it is installed and the device is cuda. Not for one of several models of a
+    process: an engine does not give back its memory.
 
     Raises:
         DigestingError: no model is there, or not one that was made for this code.
@@ -156,29 +162,57 @@ def load_digester(model_dir: Path, *, device: str, precision: str, threads: int)
     use_threads(threads)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True)
+        if may_use_vllm and chosen == "cuda" and util.find_spec("vllm") is not None:
+            from smartdevdigest_ops.digesting.vllm import VllmGenerator, load_llm  # noqa: PLC0415 - needs a GPU
+
+            guide = AnswerGuide(tokenizer, len(tokenizer), config.digesting)
+            llm = load_llm(model_dir, config.max_length)
+            return Digester(VllmGenerator(llm, guide, config.max_length), tokenizer, config)
         model = load_for_inference(model_dir, device=chosen, dtype=choose_dtype(precision, chosen))
     except (OSError, ValueError, SafetensorError) as error:
         raise DigestingError(
             f"{model_dir} cannot be loaded as a causal language model with its tokenizer: {error}. Nothing was "
             "digested. Copy the whole directory again, or let `smartdevdigest verify` look for the damage."
         ) from None
-    return Digester(model, tokenizer, config)
+    return digester_of(model, tokenizer, config)
+
+
+def digester_of(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: DigestConfig) -> "Digester":
+    """A model that is in memory, ready to digest.
+
+    Raises:
+        DigestingError: its tokenizer or its positions do not hold an answer.
+    """
+    guide = AnswerGuide(tokenizer, model.config.vocab_size, config.digesting)
+    _ = guide.budget, guide.digit_ids  # refuse what cannot work before the first document
+    return Digester(AnswerGenerator(model, guide), tokenizer, config)
+
+
+class Generator(Protocol):
+    """What answers questions: `AnswerGenerator`, `VllmGenerator`."""
+
+    @property
+    def num_positions(self) -> int | None:
+        """Tokens of prompt and answer that the model was made for; None where nothing says so."""
+
+    def generate(
+        self, questions: Sequence[Question], *, batch_size: int, on_step: Callable[[int], None] | None = None
+    ) -> list[Answer | GenerationError]:
+        """The answer to each question, in order, or why there is none."""
+        ...
 
 
 class Digester:
     """Answers with a digest per document."""
 
-    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: DigestConfig) -> None:
-        self.model = model
+    def __init__(self, generator: Generator, tokenizer: "PreTrainedTokenizerBase", config: DigestConfig) -> None:
+        self.generator = generator
         self.tokenizer = tokenizer
         self.settings = config.digesting
         self.calibration = config.calibration
         # A base model with fewer positions than the settings allow would extrapolate beyond what it was trained on.
-        positions = getattr(model.config, "max_position_embeddings", config.max_length)
-        self.max_prompt_tokens = min(config.max_length, positions) - self.settings.max_new_tokens
-        self._guide = AnswerGuide(tokenizer, model.config.vocab_size, self.settings)
-        _ = self._guide.budget, self._guide.digit_ids  # refuse what cannot work before the first document
-        self._generator = AnswerGenerator(model, self._guide)
+        positions = min(config.max_length, generator.num_positions or config.max_length)
+        self.max_prompt_tokens = positions - self.settings.max_new_tokens
 
     @property
     def window(self) -> int:
@@ -277,7 +311,7 @@ class Digester:
             for of_document in prompts.values()
             for prompt in of_document
         ]
-        answers = iter(self._generator.generate(questions, batch_size=self.settings.batch_size, on_step=on_step))
+        answers = iter(self.generator.generate(questions, batch_size=self.settings.batch_size, on_step=on_step))
         asked = {}
         for index, of_document in prompts.items():
             given = [next(answers) for _ in of_document]
@@ -309,7 +343,7 @@ class Digester:
             for index in in_parts
         ]
         questions = [Question(prompt.token_ids, False, prompt.num_shared) for prompt in prompts]
-        answers = self._generator.generate(questions, batch_size=self.settings.batch_size, on_step=on_step)
+        answers = self.generator.generate(questions, batch_size=self.settings.batch_size, on_step=on_step)
         for index, answer in zip(in_parts, answers, strict=True):
             if isinstance(answer, GenerationError):
                 failed[index] = answer

@@ -56,7 +56,9 @@ def make_digests(context: StageContext) -> StageReport:
     with DigestFiles(context.out) as files:
         if num_documents:
             model = context.settings.model
-            digester = load_digester(model_dir, device=model.device, precision=model.precision, threads=model.threads)
+            digester = load_digester(
+                model_dir, device=model.device, precision=model.precision, threads=model.threads, may_use_vllm=True
+            )
             documents = _read_documents(context.store, corpus, drop)
             journal = context.scratch / JSONL_FILE
             with tqdm(total=num_documents, desc="digests", unit="document", dynamic_ncols=True) as progress:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # A string that says again what its last characters said is closed: greedy decoding of a small model never leaves a
 # loop. Only prose is long enough to loop; a label's summary never repeated 24 characters (80 sample labels).
 LOOP_CHARACTERS = 24
-_BEHIND_FACTORS = FIELDS[FIELDS.index("difficulty_factors") + 1]
+BEHIND_FACTORS = FIELDS[FIELDS.index("difficulty_factors") + 1]
+"""The field that follows the difficulty factors in an answer."""
 
 
 class AnswerGuide:
@@ -105,7 +106,7 @@ class AnswerWriter:
     @property
     def complete(self) -> bool:
         """Whether the object is closed, or with `factors_only` its difficulty factors are written."""
-        return self._tracker.complete or (self._factors_only and self._tracker.field == _BEHIND_FACTORS)
+        return self._tracker.complete or (self._factors_only and self._tracker.field == BEHIND_FACTORS)
 
     @property
     def at_digit(self) -> bool:

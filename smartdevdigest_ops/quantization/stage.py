@@ -152,13 +152,13 @@ def _calibrate_difficulty(
     # These load with the tokenizer.
     from smartdevdigest_ops.digesting.calibrate import calibrate_difficulty, choose_labelled  # noqa: PLC0415
     from smartdevdigest_ops.digesting.calibration import write_calibration  # noqa: PLC0415
-    from smartdevdigest_ops.digesting.model import Digester, read_digest_config  # noqa: PLC0415
+    from smartdevdigest_ops.digesting.model import digester_of, read_digest_config  # noqa: PLC0415
 
     settings = context.settings.digesting
     rows = read_split(context.input("labeled_pairs").path, "valid")
     documents = choose_labelled(rows, settings.calibration_documents, settings.factor_weights.model_dump())
     calibrated |= {document_id(document.url) for document in documents}
-    digester = Digester(model, tokenizer, read_digest_config(context.out))
+    digester = digester_of(model, tokenizer, read_digest_config(context.out))
     calibration = calibrate_difficulty(digester, documents, journal=context.scratch / "difficulty.jsonl")
     write_calibration(context.out, calibration)
     metrics: dict[str, float] = {}

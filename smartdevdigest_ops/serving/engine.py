@@ -1,13 +1,11 @@
-"""What digests documents: the project's own generation, or vLLM where it is installed and there is a GPU."""
+"""What digests documents for clients: a model that has shown that it can."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
 from typing import Protocol
 
 from smartdevdigest_ops.digesting.model import DigestOutcome, Document, load_digester
-from smartdevdigest_ops.models.devices import choose_device
 from smartdevdigest_ops.serving.errors import ServingError
 from smartdevdigest_ops.settings import DigestingSettings, ModelSettings
 
@@ -33,18 +31,14 @@ class _WarmUpDocument:
 
 
 def load_engine(model_dir: Path, model: ModelSettings) -> Engine:
-    """The engine for this machine, which has digested a document already: the first request does not wait for it.
+    """The model, which has digested a document already: the first request does not wait for it.
 
     Raises:
         UserError: the model cannot be loaded, or digests nothing.
     """
-    engine: Engine
-    if choose_device(model.device) == "cuda" and util.find_spec("vllm") is not None:
-        from smartdevdigest_ops.serving.vllm_engine import load_vllm_engine  # noqa: PLC0415 - needs a GPU
-
-        engine = load_vllm_engine(model_dir)
-    else:
-        engine = load_digester(model_dir, device=model.device, precision=model.precision, threads=model.threads)
+    engine: Engine = load_digester(
+        model_dir, device=model.device, precision=model.precision, threads=model.threads, may_use_vllm=True
+    )
     outcome = next(iter(engine.digest([_WarmUpDocument()])))
     if outcome.error is not None:
         raise ServingError(

@@ -66,7 +66,7 @@ def test_a_document_that_fails_leaves_the_rest_of_its_batch_alone(model_dir):
 def test_an_outcome_says_whether_the_document_or_the_model_is_at_fault(model_dir, monkeypatch):
     digester = load(model_dir)
     failing = lambda questions, **_: [GenerationError("not finite") for _ in questions]  # noqa: E731
-    monkeypatch.setattr(digester._generator, "generate", failing)
+    monkeypatch.setattr(digester.generator, "generate", failing)
     blank, failed = digester.digest([Document(None, " "), Document("T", "A pod runs.")])
     assert (blank.fault, failed.fault, failed.error) == ("document", "model", "not finite")
 
