@@ -13,7 +13,12 @@ from smartdevdigest_ops.evaluation.judge.known_answers import KINDS
 from smartdevdigest_ops.evaluation.judge.markdown import UNRELIABLE
 from smartdevdigest_ops.evaluation.leakage import LEAKS
 from smartdevdigest_ops.evaluation.metrics.names import FACTOR_METRICS, LOWER_IS_BETTER, METRICS
-from smartdevdigest_ops.evaluation.report.plots import plot_bits_per_byte, plot_metrics, plot_training_curve
+from smartdevdigest_ops.evaluation.report.plots import (
+    plot_bits_per_byte,
+    plot_metrics,
+    plot_quantization,
+    plot_training_curve,
+)
 from smartdevdigest_ops.evaluation.report.verdict import format_interval, outcome
 from smartdevdigest_ops.evaluation.systems import CANDIDATE, ROUNDED, SYSTEM_NAMES, UNQUANTIZED
 
@@ -51,6 +56,11 @@ def render_report(report: Mapping[str, Any]) -> str:
             for language, by_system in report["languages"].items()
         },
         bits_plot=plot_bits_per_byte(report["bits_per_byte"], STAGE_TITLES) if report["bits_per_byte"] else None,
+        quantization_plot=plot_quantization(
+            {language: others.get(UNQUANTIZED, {}) for language, others in report["comparisons"].items()}
+        )
+        if report["quantization"]
+        else None,
         curve_plots={
             stage: plot_training_curve(f"Training of {CURVE_TITLES[stage]}", curve)
             for stage, curve in report["training_curves"].items()

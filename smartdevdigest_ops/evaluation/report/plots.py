@@ -64,6 +64,23 @@ def plot_bits_per_byte(stages: Mapping[str, Mapping[str, Any]], titles: Mapping[
     return _as_png(figure)
 
 
+def plot_quantization(by_language: Mapping[str, Mapping[str, Any]]) -> str:
+    """Metrics downwards, per language the paired difference that quantizing made with its interval. Base64 PNG."""
+    shown = [metric for metric in PLOTTED_METRICS if any(metric in by_name for by_name in by_language.values())]
+    figure, panel = _panel(height=0.3 * len(shown) + 1.6)
+    for number, (language, by_name) in enumerate(by_language.items()):
+        offset = (number - (len(by_language) - 1) / 2) * 0.5 / len(by_language)
+        points = [(row + offset, by_name[metric]) for row, metric in enumerate(shown) if metric in by_name]
+        _draw(panel, points, language, number, across=True)
+    panel.axvline(0, color="#888888", linewidth=1)
+    panel.set_title("Candidate minus itself before quantization")
+    panel.set_yticks(range(len(shown)), [METRIC_TITLES[metric] for metric in shown])
+    panel.set_ylim(len(shown) - 0.5, -0.5)
+    panel.grid(axis="x", alpha=0.3)
+    _legend(figure, panel)
+    return _as_png(figure)
+
+
 def plot_training_curve(title: str, curve: Sequence[Mapping[str, float]]) -> str:
     """Loss of one training against its steps (rows of `training_curves.read_curve`), held-out loss where measured."""
     figure, panel = _panel(height=3.0)

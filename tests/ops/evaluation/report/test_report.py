@@ -53,10 +53,9 @@ def test_what_quantization_changed_stands_beside_its_language(
     changed = render_report(evaluate(gold_documents, answers, bootstrap=BOOTSTRAP))
     table = changed.split("What quantization changed")[1].split("</table>")[0]
     nothing, the_same = "<td>0.000 [0.000, 0.000]</td>", "<td>1.000 [1.000, 1.000]</td>"
-    assert (table.count(nothing), table.count(the_same)) == (
-        4,
-        4,
-    )  # distance and equal summaries, of two systems in both languages
+    # Distance and equal summaries, of two systems in two languages.
+    assert (table.count(nothing), table.count(the_same)) == (4, 4)
+    assert changed.count("data:image/png") == 3  # metrics of two languages, and what quantizing changed of them
     assert "What quantization changed" not in page
 
 
