@@ -70,6 +70,11 @@ def hangul_share(words: str) -> float:
     return float(counts[_HANGUL] / max(1, counts[1:].sum()))
 
 
+def is_korean(text: str | Markdown) -> bool:
+    """Whether a text that is in Korean or English is in Korean, told by its script."""
+    return hangul_share(words_of(text)) >= KOREAN_HANGUL_SHARE
+
+
 def identify_language(words: str) -> Identification:
     """Language of a document from its `words_of(text)`. A page in several is Korean from a Hangul share of 0.15."""
     lines = _lines_by_script(words)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.artifacts import canonical_json, content_hash
-from smartdevdigest_ops.corpus.language import KOREAN_HANGUL_SHARE, hangul_share, words_of
+from smartdevdigest_ops.corpus.language import is_korean
 from smartdevdigest_ops.corpus.url import canonical_url
 from smartdevdigest_ops.crawl.fetching.fetch import Fetched
 from smartdevdigest_ops.crawl.sources import Source
@@ -85,7 +85,7 @@ def _language(page: "ExtractedPage", source: Source) -> str:
     """As the page declares, else as its source does, else Korean where enough of it is Hangul."""
     declared = page.language or source.language
     if declared is None:
-        return "ko" if hangul_share(words_of(page.content)) >= KOREAN_HANGUL_SHARE else "en"
+        return "ko" if is_korean(page.content) else "en"
     if declared not in _LANGUAGES:
         raise RecordRefused("language", f"the page is declared to be in {declared!r}; needed are ko and en")
     return declared

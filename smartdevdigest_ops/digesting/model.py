@@ -150,7 +150,7 @@ def load_digester(
         DigestingError: no model is there, or not one that was made for this code.
     """
     from safetensors import SafetensorError
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     if not (model_dir / "config.json").is_file():
         raise DigestingError(
@@ -165,9 +165,10 @@ def load_digester(
         if may_use_vllm and chosen == "cuda" and util.find_spec("vllm") is not None:
             from smartdevdigest_ops.digesting.vllm import VllmGenerator, load_llm  # noqa: PLC0415 - needs a GPU
 
-            guide = AnswerGuide(tokenizer, len(tokenizer), config.digesting)
-            llm = load_llm(model_dir, config.max_length)
-            return Digester(VllmGenerator(llm, guide, config.max_length), tokenizer, config)
+            guide = _checked_guide(tokenizer, len(tokenizer), config)
+            positions = getattr(AutoConfig.from_pretrained(model_dir), "max_position_embeddings", config.max_length)
+            length = min(config.max_length, positions)
+            return Digester(VllmGenerator(load_llm(model_dir, length), guide, length), tokenizer, config)
         model = load_for_inference(model_dir, device=chosen, dtype=choose_dtype(precision, chosen))
     except (OSError, ValueError, SafetensorError) as error:
         raise DigestingError(
@@ -181,11 +182,16 @@ def digester_of(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", 
     """A model that is in memory, ready to digest.
 
     Raises:
-        DigestingError: its tokenizer or its positions do not hold an answer.
+        DigestingError: its tokenizer cannot write an answer within the budget.
     """
-    guide = AnswerGuide(tokenizer, model.config.vocab_size, config.digesting)
-    _ = guide.budget, guide.digit_ids  # refuse what cannot work before the first document
+    guide = _checked_guide(tokenizer, model.config.vocab_size, config)
     return Digester(AnswerGenerator(model, guide), tokenizer, config)
+
+
+def _checked_guide(tokenizer: "PreTrainedTokenizerBase", vocab_size: int, config: DigestConfig) -> AnswerGuide:
+    guide = AnswerGuide(tokenizer, vocab_size, config.digesting)
+    _ = guide.budget, guide.digit_ids  # refuse what cannot work before the first document
+    return guide
 
 
 class Generator(Protocol):

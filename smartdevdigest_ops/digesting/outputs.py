@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from smartdevdigest_ops.corpus.language import KOREAN_HANGUL_SHARE, hangul_share, words_of
+from smartdevdigest_ops.corpus.language import is_korean
 from smartdevdigest_ops.digesting.answer import Corrections
 from smartdevdigest_ops.digesting.model import DigestOutcome, Document
 
@@ -64,8 +64,7 @@ class DigestTally:
             return
         self.num_digests += 1
         self.sum_difficulty += outcome.digest.difficulty_level.score
-        is_korean = hangul_share(words_of(outcome.digest.summary)) >= KOREAN_HANGUL_SHARE
-        self.num_language_matches += is_korean == (document.language == "ko")
+        self.num_language_matches += is_korean(outcome.digest.summary) == (document.language == "ko")
 
     @property
     def language_share(self) -> float:

@@ -128,8 +128,9 @@ def _require_group_sizes(shapes: Mapping[str, tuple[int, int]], formats: Mapping
         valid = [size for size in GROUP_SIZES if all(inputs % size == 0 for _, inputs in shapes.values())]
         misfit = f"does not divide the {num_inputs} inputs of {name}" if num_inputs % size else "is no size of kernels"
         raise QuantizationError(
-            f"quantization.group_size={size} {misfit}: the last group would be short and no kernel could run it. "
-            f"Set it to one of {', '.join(map(str, valid))} (64 or 128 are usual; smaller is larger and closer)."
+            f"a group size of {size} {misfit}: the last group would be short and no kernel could run it. Set "
+            f"quantization.group_size, or that of quantization.overrides, to one of {', '.join(map(str, valid))} (64 "
+            "and 128 are usual; smaller is larger and closer)."
         )
 
 

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.quantization.errors import QuantizationError
 from smartdevdigest_ops.quantization.load import load_for_inference, stored_tensors
@@ -63,7 +63,6 @@ def recover(
     *,
     device: str,
     seed: int,
-    progress: TextIO | None = None,
 ) -> RecoveryReport:
     """Write `quantized_dir` to `out` with trained scales and norms, or as it is where training brought it no closer.
 
@@ -93,7 +92,7 @@ def recover(
     optimizer = torch.optim.AdamW(changes.values(), lr=settings.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, num_steps))
     order = random.Random(seed)
-    with tqdm(total=num_steps, desc="Recovery", unit="step", file=progress) as bar:
+    with tqdm(total=num_steps, desc="Recovery", unit="step") as bar:
         for _ in range(settings.passes):
             for sequence in order.sample(trained_on, len(trained_on)):
                 loss = _divergence(student, teacher, sequence).mean()

@@ -261,6 +261,7 @@ def _recover_once(
     )
     metrics |= {
         "recovery_steps": report.num_steps,
+        "recovery_trained_values": report.num_trained_values,
         "recovery_divergence_before": report.divergence_before,
         "recovery_divergence_after": report.divergence_after,
     }
@@ -284,7 +285,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 STAGE = Stage(
     name="quantized_model",
     make=make_quantized_model,
-    code_version=f"3.{PROMPT_VERSION}",
+    code_version=f"4.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "m2_adapter", "labeled_pairs", "corpus_snapshot"),
     settings=("quantization", "model.use_gptq", "model.max_length", "model.precision", "digesting", "seed"),
     checks=CHECKS,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smartdevdigest_ops.contracts.label import FACTOR_NAMES
-from smartdevdigest_ops.corpus.language import KOREAN_HANGUL_SHARE, hangul_share, words_of
+from smartdevdigest_ops.corpus.language import is_korean
 from smartdevdigest_ops.evaluation.gold import TestDocument
 from smartdevdigest_ops.evaluation.metrics.faithfulness import (
     FACT_KINDS,
@@ -65,17 +65,12 @@ def document_counts(document: TestDocument, answer: Answer) -> Counts:
             "source_term_coverage": (covered, num_terms),
             "compression": (len(summary), len(document.content)) if summary else _NOTHING,
             "copy_rate": copied_runs(summary, source, language) if summary else _NOTHING,
-            "language_match": (is_in_language(summary, language), 1) if summary else _NOTHING,
+            "language_match": (is_korean(summary) == (language == "ko"), 1) if summary else _NOTHING,
         }
     for name, key in (("absent_keywords", "keywords"), ("absent_terms", "technical_terms")):
         if answer.has(key):
             counts[name] = absent_items(_items(digest, key), source)
     return counts
-
-
-def is_in_language(text: str, language: str) -> bool:
-    """Whether a text is in Korean or English as asked, told by its script; the digests stage counts alike."""
-    return (hangul_share(words_of(text)) >= KOREAN_HANGUL_SHARE) == (language == "ko")
 
 
 def _items(digest: Mapping[str, Any] | None, key: str) -> list[str]:

@@ -57,7 +57,7 @@ def test_rules_say_what_was_planned_of_every_layer_and_of_the_names_that_servers
     [
         ({"layers": "wo_proj"}, "matches no layer of .*called like model.layers.0"),
         ({"layers": "q_proj"}, "q_proj, k_proj, v_proj of model.layers.0.self_attn would differ"),
-        ({"layers": "down_proj", "group_size": 48}, "group_size=48 does not divide the 128 inputs"),
+        ({"layers": "down_proj", "group_size": 48}, "size of 48 does not divide the 128 inputs"),
     ],
 )
 def test_overrides_that_no_server_could_load_are_refused(tiny_base_model, override, message):
