@@ -28,7 +28,6 @@ from smartdevdigest_ops.contracts import CrawlRecord, Digest
 from smartdevdigest_ops.digesting.answer import compose_digest, read_answer
 from smartdevdigest_ops.digesting.model import DigestConfig, Digester, digester_of, load_digester
 from smartdevdigest_ops.digesting.prompt import build_prompt
-from smartdevdigest_ops.digesting.sections import has_code
 from smartdevdigest_ops.digesting.writer import AnswerGuide, AnswerWriter
 from smartdevdigest_ops.drops.files import read_drop
 from smartdevdigest_ops.settings import DigestingSettings
@@ -57,7 +56,7 @@ class GuidedLoop:
             language=document.language,
             max_tokens=self.max_prompt_tokens,
         )
-        writer = AnswerWriter(self.guide, with_code=has_code(document.content))
+        writer = AnswerWriter(self.guide, prompt.form)
         input_ids = torch.tensor([prompt.token_ids])
         self.model.set_attn_implementation(self.attention)
         with torch.inference_mode():

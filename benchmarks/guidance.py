@@ -24,6 +24,8 @@ from typing import Any
 from benchmarks.environment import environment_lines
 from smartdevdigest_ops.contracts import Label
 from smartdevdigest_ops.contracts.label import FACTOR_NAMES
+from smartdevdigest_ops.corpus.language import is_korean
+from smartdevdigest_ops.digesting.grammar import AnswerForm
 from smartdevdigest_ops.digesting.prompt import answer_text
 from smartdevdigest_ops.digesting.writer import AnswerGuide
 from smartdevdigest_ops.settings import DigestingSettings
@@ -64,7 +66,8 @@ def llguidance_walk(tokenizer: Any, settings: DigestingSettings) -> Callable[[Se
     mask = np.zeros((1, (len(tokenizer) + 31) // 32), dtype=np.int32)
 
     def walk(tokens: Sequence[int]) -> list[float]:
-        matcher = guide.matcher(with_code=True)
+        language = "ko" if is_korean(tokenizer.decode(tokens)) else "en"
+        matcher = guide.matcher(AnswerForm(language, with_code=True))
         seconds = []
         for token in tokens:
             start = time.perf_counter()

@@ -12,6 +12,7 @@ from typing import Any
 
 from smartdevdigest_ops.contracts import Difficulty, Digest, Term
 from smartdevdigest_ops.contracts.label import FACTOR_NAMES, weighted_score
+from smartdevdigest_ops.digesting.grammar import HANGUL_FILLER
 from smartdevdigest_ops.digesting.sections import SENTENCE_END
 from smartdevdigest_ops.digesting.writer import LOOP_CHARACTERS, Answer, loops
 from smartdevdigest_ops.settings import DigestingSettings
@@ -120,6 +121,7 @@ def whole_items(items: list[str], last_is_cut: bool, max_characters: int) -> tup
 
 def whole_prose(text: str, max_characters: int, *, cut: bool) -> str:
     """The text up to its last whole sentence if it was cut off or loops; with an ellipsis if no sentence is whole."""
+    text = text.removesuffix(HANGUL_FILLER)
     if loops(text):
         text = text[:-LOOP_CHARACTERS]
     elif not cut and len(text) < max_characters:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.digesting.errors import GenerationError
+from smartdevdigest_ops.digesting.grammar import AnswerForm
 from smartdevdigest_ops.digesting.packed import forward_packed, make_packable
 from smartdevdigest_ops.digesting.row_cache import RowCache
 from smartdevdigest_ops.digesting.sampling import Sampler
@@ -36,8 +37,8 @@ class Question:
     """What is answered: a prompt, the answer follows directly behind it."""
 
     token_ids: Sequence[int]
-    with_code: bool
-    """Whether the answer rates the document's code."""
+    form: AnswerForm
+    """What the answer is held to."""
     num_shared: int = 0
     """Tokens at the beginning that other prompts begin with too."""
     factors_only: bool = False
@@ -126,7 +127,7 @@ class AnswerGenerator:
         num_prompt_tokens = num_forced = 0
         while waiting and len(rows) < num_rows and num_prompt_tokens < _PROMPT_TOKENS_PER_STEP:
             number, question = waiting.popleft()
-            writer = AnswerWriter(self._guide, with_code=question.with_code, factors_only=question.factors_only)
+            writer = AnswerWriter(self._guide, question.form, factors_only=question.factors_only)
             row = _Row(number, writer, question.sampler)
             shared = tuple(question.token_ids[: question.num_shared])
             if shared:

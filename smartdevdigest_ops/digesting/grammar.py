@@ -1,13 +1,15 @@
 """The grammar of an answer, and the token budget that makes every answer end.
 
 An answer is one compact JSON object with a fixed key order, so all of it but the strings, list lengths and digits is
-known beforehand. The grammar (Lark, as llguidance reads it) bounds every string and list in characters; tokens are
-bounded by `AnswerBudget`: from the end backwards, it reserves what the rest of the skeleton costs with everything
-left out, and gives each field a deadline by which it is closed, so that a long summary cannot eat the difficulty.
+known beforehand. The grammar (Lark, as llguidance reads it) bounds every string and list in characters, and holds
+prose to the document's language. Tokens are bounded by `AnswerBudget`: from the end backwards, it reserves what the
+rest of the skeleton costs with everything left out, and gives each field a deadline by which it is closed, so that a
+long summary cannot eat the difficulty.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from smartdevdigest_ops.contracts.label import FACTOR_NAMES
 from smartdevdigest_ops.digesting.errors import DigestingError
@@ -16,6 +18,8 @@ from smartdevdigest_ops.settings import AnswerSettings
 FIELDS = ("summary", "keywords", "difficulty_factors", "prerequisites", "technical_terms")
 # Stands in a string that has to be closed before it has a character; what it stands for is left out of the digest.
 FILLER = "-"
+# The same in Korean prose, and behind what has no Hangul yet: a dot that Unicode counts as Hangul, which nobody writes.
+HANGUL_FILLER = "\N{HANGUL LETTER ARAEA}"
 
 # Share of the free tokens per field, measured on the sample labels (44 / 13 / 0 / 10 / 33 % of their characters).
 _SHARES = {"summary": 0.44, "keywords": 0.14, "difficulty_factors": 0.0, "prerequisites": 0.10, "technical_terms": 0.32}
@@ -28,33 +32,57 @@ _OVERSHOOT_TOKENS = 6
 # the first is not blank.
 _FIRST = r'([^"\\\s\p{C}\p{Zl}\p{Zp}]|\\["\\])'
 _OTHER = r'([^"\\\p{C}\p{Zl}\p{Zp}]|\\["\\])'
+_FIRST_LATIN = r'([^"\\\s\p{C}\p{Zl}\p{Zp}\p{Hangul}]|\\["\\])'
+_OTHER_LATIN = r'([^"\\\p{C}\p{Zl}\p{Zp}\p{Hangul}]|\\["\\])'
+# Korean prose has Hangul after so many other characters at the latest; names and code in the summaries of 150 Korean
+# labels make 68 at most, in explanations 31.
+_LONGEST_WITHOUT_HANGUL = 80
 
 
-def answer_grammar(settings: AnswerSettings, *, with_code: bool) -> str:
+@dataclass(frozen=True)
+class AnswerForm:
+    """What a document asks of its answer."""
+
+    language: Any
+    """Language of summary, prerequisites and explanations: ko or en."""
+    with_code: bool
+    """Whether the document shows code, which is rated then."""
+
+
+def answer_grammar(settings: AnswerSettings, form: AnswerForm) -> str:
     """Lark grammar of an answer: within the caps of `settings`, without white space between tokens of the JSON.
 
-    `code_complexity` is a digit exactly if the document shows code.
+    `code_complexity` is a digit exactly if the document shows code. English prose is written without Hangul; a Korean
+    summary or explanation with some in every `_LONGEST_WITHOUT_HANGUL` characters. Keywords and terms are the text's.
     """
+    is_korean = form.language == "ko"
 
-    def string(max_characters: int) -> str:
-        return f'/"{_FIRST}{_OTHER}{{0,{max_characters - 1}}}"/'
+    def string(max_characters: int, first: str = _FIRST, other: str = _OTHER) -> str:
+        return f'/"{first}{other}{{0,{max_characters - 1}}}"/'
+
+    def note(max_characters: int) -> str:
+        return string(max_characters) if is_korean else string(max_characters, _FIRST_LATIN, _OTHER_LATIN)
+
+    def prose(max_characters: int) -> str:
+        run = f"{_OTHER_LATIN}{{0,{_LONGEST_WITHOUT_HANGUL}}}"
+        return note(max_characters) + (f' & /"({run}\\p{{Hangul}})+{run}"/' if is_korean else "")
 
     def items(rule: str, most: int) -> str:
         return f'{rule} ("," {rule}){{0,{most - 1}}}' if most > 1 else rule
 
     factors = ' "," '.join(
-        f'"\\"{name}\\":" {"DIGIT" if with_code or name != "code_complexity" else "NULL"}' for name in FACTOR_NAMES
+        f'"\\"{name}\\":" {"DIGIT" if form.with_code or name != "code_complexity" else "NULL"}' for name in FACTOR_NAMES
     )
-    prerequisites = f"({items('prerequisite', settings.max_prerequisites)})?" if settings.max_prerequisites else ""
+    prerequisites = f"({items('PREREQUISITE', settings.max_prerequisites)})?" if settings.max_prerequisites else ""
     return f"""
-start: "{{\\"summary\\":" summary ",\\"keywords\\":[" {items("keyword", settings.max_keywords)} "]," rest
+start: "{{\\"summary\\":" SUMMARY ",\\"keywords\\":[" {items("KEYWORD", settings.max_keywords)} "]," rest
 rest: "\\"difficulty_factors\\":{{" {factors} "}},\\"prerequisites\\":[" {prerequisites} "]," terms "}}"
 terms: "\\"technical_terms\\":[" {items("term", settings.max_terms)} "]"
-term: "{{\\"term\\":" keyword ",\\"explanation\\":" explanation "}}"
-summary: {string(settings.max_summary_characters)}
-keyword: {string(settings.max_keyword_characters)}
-prerequisite: {string(settings.max_prerequisite_characters)}
-explanation: {string(settings.max_explanation_characters)}
+term: "{{\\"term\\":" KEYWORD ",\\"explanation\\":" EXPLANATION "}}"
+SUMMARY: {prose(settings.max_summary_characters)}
+KEYWORD: {string(settings.max_keyword_characters)}
+PREREQUISITE: {note(settings.max_prerequisite_characters)}
+EXPLANATION: {prose(settings.max_explanation_characters)}
 DIGIT: /[1-5]/
 NULL: "null"
 """
@@ -88,13 +116,13 @@ def plan_budget(max_new_tokens: int, count_tokens: Callable[[str], int]) -> Answ
     digits = len(FACTOR_NAMES)
     # Per field: the piece that leads into it, and the one that closes it from its costliest place.
     costs = {
-        "summary": cost('{"summary":"') + cost(f'{FILLER}"'),
+        "summary": cost('{"summary":"') + cost(f'{HANGUL_FILLER}"'),
         "keywords": cost(',"keywords":["') + cost(f'{FILLER}"]'),
         "difficulty_factors": cost(f',"difficulty_factors":{{{factors}:null}}') + 2 * digits,
         "prerequisites": cost(',"prerequisites":["') + cost(f'{FILLER}"]'),
         "technical_terms": cost(',"technical_terms":[{"term":"')
         + cost(',{"term":"')
-        + cost(f'{FILLER}","explanation":"{FILLER}"}}]}}'),
+        + cost(f'{FILLER}","explanation":"{HANGUL_FILLER}"}}]}}'),
     }
     reserve = {
         field: sum(costs[later] + _OVERSHOOT_TOKENS for later in FIELDS[index:]) for index, field in enumerate(FIELDS)

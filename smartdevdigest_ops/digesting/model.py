@@ -7,7 +7,7 @@ one per part, then one for the summary of the parts' summaries (`digesting.merge
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import util
 from pathlib import Path
@@ -313,7 +313,7 @@ class Digester:
             except PromptError as error:
                 failed[index] = error
         questions = [
-            Question(prompt.token_ids, prompt.shows_code, prompt.num_shared, factors_only)
+            Question(prompt.token_ids, prompt.form, prompt.num_shared, factors_only)
             for of_document in prompts.values()
             for prompt in of_document
         ]
@@ -348,7 +348,9 @@ class Digester:
             )
             for index in in_parts
         ]
-        questions = [Question(prompt.token_ids, False, prompt.num_shared) for prompt in prompts]
+        questions = [
+            Question(prompt.token_ids, replace(prompt.form, with_code=False), prompt.num_shared) for prompt in prompts
+        ]
         answers = self.generator.generate(questions, batch_size=self.settings.batch_size, on_step=on_step)
         for index, answer in zip(in_parts, answers, strict=True):
             if isinstance(answer, GenerationError):

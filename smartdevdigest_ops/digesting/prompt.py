@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smartdevdigest_ops.contracts.label import Label
+from smartdevdigest_ops.digesting.grammar import AnswerForm
 from smartdevdigest_ops.digesting.sections import (
     MIN_BLOCK_SHARE,
     Part,
@@ -54,8 +55,8 @@ class Prompt:
     total_characters: int
     num_shared: int
     """Tokens before the document: the same in every prompt of a language."""
-    shows_code: bool
-    """Whether the document (of parts: the part) has a fenced code block."""
+    form: AnswerForm
+    """What the document (of parts: the part) asks of its answer."""
 
     @property
     def covered_share(self) -> float:
@@ -73,7 +74,7 @@ def build_prompt(
     """
     frame = _Frame.of(tokenizer, title, language, max_tokens)
     data_ids, part = _fit(tokenizer, frame, content, _head)
-    return frame.prompt(data_ids, part.covered, len(content), shows_code=has_code(content))
+    return frame.prompt(data_ids, part.covered, len(content), has_code(content))
 
 
 def build_part_prompts(
@@ -99,13 +100,13 @@ def build_part_prompts(
     while len(prompts) < max_parts and (rest.strip() or not prompts):
         data_ids, part = _fit(tokenizer, frame, rest, next_part)
         if part.text.strip():
-            prompts.append(frame.prompt(data_ids, part.covered, len(content), shows_code=has_code(part.text)))
+            prompts.append(frame.prompt(data_ids, part.covered, len(content), has_code(part.text)))
         elif part.resume == 0:  # not one word of it fits
             break
         rest = rest[part.resume :]
     if prompts:
         return prompts
-    return [frame.prompt(encode_data(tokenizer, frame.heading.rstrip()), 0, len(content), shows_code=False)]
+    return [frame.prompt(encode_data(tokenizer, frame.heading.rstrip()), 0, len(content), False)]
 
 
 def answer_text(label: Label) -> str:
@@ -120,6 +121,7 @@ class _Frame:
     before: list[int]
     after: list[int]
     heading: str
+    language: str
     budget: int
     """Tokens that are left for heading and content."""
 
@@ -135,10 +137,11 @@ class _Frame:
                 f"take {max_tokens - budget + num_heading_tokens}: nothing is left for the document. "
                 "Raise model.max_length or lower digesting.max_new_tokens."
             )
-        return cls(before, after, heading, budget)
+        return cls(before, after, heading, language, budget)
 
-    def prompt(self, data_ids: list[int], covered: int, total: int, *, shows_code: bool) -> Prompt:
-        return Prompt([*self.before, *data_ids, *self.after], covered, total, len(self.before), shows_code)
+    def prompt(self, data_ids: list[int], covered: int, total: int, with_code: bool) -> Prompt:
+        form = AnswerForm(self.language, with_code)
+        return Prompt([*self.before, *data_ids, *self.after], covered, total, len(self.before), form)
 
 
 def _fit(

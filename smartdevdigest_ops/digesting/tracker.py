@@ -1,6 +1,8 @@
 """Where in the answer the generation stands, byte by byte: which field, inside a string or not, and how to close it."""
 
-from smartdevdigest_ops.digesting.grammar import FILLER
+import unicodedata
+
+from smartdevdigest_ops.digesting.grammar import FILLER, HANGUL_FILLER
 
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 
@@ -8,7 +10,9 @@ _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 class AnswerTracker:
     """Follows the bytes of one answer (compact JSON that the grammar already vouches for)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_korean: bool = False) -> None:
+        """`is_korean`: its prose needs Hangul."""
+        self._prose_filler = HANGUL_FILLER if is_korean else FILLER
         self.text = bytearray()
         self.field = "summary"
         """Top-level key of the value being written, from the moment its key is complete."""
@@ -88,16 +92,28 @@ class AnswerTracker:
         """Whether the last whole item of the list says what an earlier one said."""
         return self._repeats_an_item
 
+    def string_end(self) -> str | None:
+        """What ends the string being written, with a filler where it may not end yet; None where nothing can."""
+        string = self.open_string
+        if string is None:
+            return None
+        filler = self._prose_filler if self._key in ("summary", "explanation") else FILLER
+        may_end = _has_hangul(string) if filler == HANGUL_FILLER else bool(string)
+        return f'{"" if may_end else filler}"'
+
     def closing(self) -> str | None:
         """Shortest text that ends the field's value (in the summary: its string) from here; None where none can."""
-        string = self.open_string
-        if string is not None:
-            end = f'{"" if string else FILLER}"'
+        end = self.string_end()
+        if end is not None:
             if self.field == "technical_terms" and self._key == "term":
-                return f'{end},"explanation":"{FILLER}"}}]}}'
+                return f'{end},"explanation":"{self._prose_filler}"}}]}}'
             return end + {"summary": "", "technical_terms": "}]}"}.get(self.field, "]")
         if self._string_start >= 0 or not self._open or self._open[-1] != ord("["):
             return None
         if self.text[-1] in b'"}':
             return "]}" if self.field == "technical_terms" else "]"
         return "]" if self.field == "prerequisites" and self.text.endswith(b"[") else None
+
+
+def _has_hangul(string: str) -> bool:
+    return any("HANGUL" in unicodedata.name(character, "") for character in string)

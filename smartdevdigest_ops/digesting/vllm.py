@@ -71,7 +71,7 @@ class VllmGenerator:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        grammar = answer_grammar(self._guide.settings, with_code=question.with_code)
+        grammar = answer_grammar(self._guide.settings, question.form)
         return SamplingParams(
             temperature=0.0,
             max_tokens=None,  # what the prompt leaves of the model's length

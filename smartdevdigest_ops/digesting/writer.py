@@ -4,11 +4,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from smartdevdigest_ops.contracts import Language
 from smartdevdigest_ops.contracts.label import FACTOR_NAMES
 from smartdevdigest_ops.digesting.errors import DigestingError, GenerationError
-from smartdevdigest_ops.digesting.grammar import FIELDS, AnswerBudget, answer_grammar, plan_budget
+from smartdevdigest_ops.digesting.grammar import FIELDS, AnswerBudget, AnswerForm, answer_grammar, plan_budget
 from smartdevdigest_ops.digesting.tracker import AnswerTracker
 from smartdevdigest_ops.settings import AnswerSettings
 
@@ -43,17 +44,15 @@ class AnswerGuide:
         self.settings = settings
         self.vocab_size = vocab_size
         self.tokens: LLTokenizer = from_tokenizer(tokenizer, n_vocab=vocab_size)
-        self._first_matchers = {
-            with_code: LLMatcher(self.tokens, answer_grammar(settings, with_code=with_code))
-            for with_code in (False, True)
-        }
+        forms = [AnswerForm(language, with_code) for language in get_args(Language) for with_code in (False, True)]
+        self._first_matchers = {form: LLMatcher(self.tokens, answer_grammar(settings, form)) for form in forms}
         for matcher in self._first_matchers.values():
             if matcher.is_error():
                 raise DigestingError(f"The answer's grammar is refused: {matcher.get_error()}")
 
-    def matcher(self, *, with_code: bool) -> "LLMatcher":
+    def matcher(self, form: AnswerForm) -> "LLMatcher":
         """A matcher at the start of an answer; copies share the compiled grammar."""
-        return self._first_matchers[with_code].deep_copy()
+        return self._first_matchers[form].deep_copy()
 
     def encode(self, text: str) -> list[int]:
         """Tokens of a piece of an answer, whatever it is."""
@@ -92,12 +91,12 @@ class Answer:
 class AnswerWriter:
     """The state of one answer of a batch. Ask `forced_token` first, then choose among `fill_mask`, then `accept`."""
 
-    def __init__(self, guide: AnswerGuide, *, with_code: bool, factors_only: bool = False) -> None:
+    def __init__(self, guide: AnswerGuide, form: AnswerForm, *, factors_only: bool = False) -> None:
         self._guide = guide
-        self._with_code = with_code
+        self._form = form
         self._factors_only = factors_only
-        self._matcher = guide.matcher(with_code=with_code)
-        self._tracker = AnswerTracker()
+        self._matcher = guide.matcher(form)
+        self._tracker = AnswerTracker(is_korean=form.language == "ko")
         self._queue: deque[int] = deque()
         self._factor_digits: dict[str, list[float]] = {}
         self._cut_fields: list[str] = []
@@ -111,7 +110,7 @@ class AnswerWriter:
     @property
     def at_digit(self) -> bool:
         """Whether the next token is a difficulty digit of the model's choice."""
-        null = self._tracker.factor == "code_complexity" and not self._with_code
+        null = self._tracker.factor == "code_complexity" and not self._form.with_code
         return not self._queue and self._tracker.at_digit and not null
 
     def forced_token(self) -> int | None:
@@ -127,8 +126,8 @@ class AnswerWriter:
             if tracker.open_string is not None:
                 self._cut_fields.append(tracker.field)
             return self._guide.encode(closing)
-        if loops(tracker.open_string or ""):
-            return self._guide.encode('"')
+        if loops(tracker.open_string or "") and (end := tracker.string_end()) is not None:
+            return self._guide.encode(end)
         if late:
             # Nothing is left to the model's choice of tokens, so that the count reserved for the skeleton holds.
             forced: bytes = self._matcher.compute_ff_bytes()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from smartdevdigest_ops.digesting.answer import whole_items, whole_prose
 from smartdevdigest_ops.digesting.errors import GenerationError
 from smartdevdigest_ops.digesting.generate import AnswerGenerator, Question
-from smartdevdigest_ops.digesting.grammar import FILLER, answer_grammar
+from smartdevdigest_ops.digesting.grammar import FILLER, AnswerForm, answer_grammar
 from smartdevdigest_ops.digesting.sampling import Sampler
 from smartdevdigest_ops.digesting.writer import Answer, AnswerGuide
 from smartdevdigest_ops.labeling.errors import LabelingError
@@ -34,7 +34,7 @@ class Ask:
     """One prompt, and how its answer is drawn."""
 
     token_ids: list[int]
-    with_code: bool
+    form: AnswerForm
     temperature: float
     seed: int
 
@@ -86,9 +86,7 @@ class TransformersEngine:
     def answer(self, asks: Sequence[Ask]) -> list[tuple[str, int]]:
         """Text and number of tokens of each answer, in order; all asks share their forward passes."""
         questions = [
-            Question(
-                ask.token_ids, ask.with_code, sampler=Sampler(ask.temperature, ask.seed) if ask.temperature else None
-            )
+            Question(ask.token_ids, ask.form, sampler=Sampler(ask.temperature, ask.seed) if ask.temperature else None)
             for ask in asks
         ]
         texts = []
@@ -127,7 +125,7 @@ class VllmEngine:
                 temperature=ask.temperature,
                 seed=ask.seed % 2**31,
                 max_tokens=self._caps.max_new_tokens,
-                structured_outputs=StructuredOutputsParams(grammar=answer_grammar(self._caps, with_code=ask.with_code)),
+                structured_outputs=StructuredOutputsParams(grammar=answer_grammar(self._caps, ask.form)),
             )
             for ask in asks
         ]

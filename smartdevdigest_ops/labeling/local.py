@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.artifacts import canonical_json, content_hash
+from smartdevdigest_ops.digesting.grammar import AnswerForm
 from smartdevdigest_ops.digesting.prompt import encode_data, frame_data
 from smartdevdigest_ops.digesting.sections import has_code
 from smartdevdigest_ops.labeling.cache import Usage
@@ -152,7 +153,7 @@ class LocalTeacher(LocalModel):
                 max_length=engine.max_length,
                 answer_tokens=self.settings.answers.max_new_tokens,
             ),
-            with_code=has_code(inquiry.row["content"]),
+            form=AnswerForm(inquiry.row["language"], has_code(inquiry.row["content"])),
             temperature=sampling.temperature or 0.0,
             # Its own draws for each document, and the same in every batch.
             seed=int(content_hash(f"{sampling.seed or 0} {inquiry.question.key}"), 16),

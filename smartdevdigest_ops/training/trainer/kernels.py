@@ -9,7 +9,7 @@ cross entropy where installed, else plain | fused AdamW |
 
 The choice follows from what the CPU can do, not from a timing: a probe on a busy machine now and then says otherwise,
 and the same settings would give other weights. A training step of SmolLM2-135M (1,024 tokens) is 1.9 times as fast with
-bfloat16 on two cores with AVX512-BF16, 2.3 times on one with AMX (`benchmarks/m1_precision.py`), and was 0.3 times
+bfloat16 on two cores with AVX512-BF16, 2.3 times on one with AMX (`benchmarks/m1_kernels.py`), and was 0.3 times
 where it is emulated.
 Measured on two cores without either: fused AdamW 1.21x, SDPA 1.18x over eager, chunked cross entropy 0.89x,
 torch.compile 1.0x after 434 s of compiling. The cuda row was not run where this was written; where there is one,

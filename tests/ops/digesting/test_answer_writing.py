@@ -5,14 +5,17 @@ import random
 import unicodedata
 
 import pytest
+import regex
 
 from smartdevdigest_ops.digesting.errors import DigestingError, GenerationError
-from smartdevdigest_ops.digesting.grammar import FIELDS, plan_budget
+from smartdevdigest_ops.digesting.grammar import FIELDS, AnswerForm, plan_budget
 from smartdevdigest_ops.digesting.prompt import answer_text
 from smartdevdigest_ops.digesting.tracker import AnswerTracker
 from smartdevdigest_ops.digesting.writer import AnswerGuide, AnswerWriter, loops
 from smartdevdigest_ops.settings import DigestingSettings
 
+ENGLISH = AnswerForm("en", with_code=True)
+HANGUL = regex.compile(r"\p{Hangul}")
 PADDED_VOCABULARY = 1100  # wider than the tokenizer, as models with padded embeddings are
 
 
@@ -35,11 +38,11 @@ def least_tokens(tokenizer) -> int:
     return int(str(refused.value).split("Set it to ")[1].split()[0])
 
 
-def write(guide: AnswerGuide, choose, *, with_code: bool) -> AnswerWriter:
+def write(guide: AnswerGuide, choose, form: AnswerForm) -> AnswerWriter:
     """An answer by a writer whose every free choice is `choose(allowed token ids)`."""
     import numpy as np
 
-    writer = AnswerWriter(guide, with_code=with_code)
+    writer = AnswerWriter(guide, form)
     mask = np.zeros((1, (guide.vocab_size + 31) // 32), dtype=np.int32)
     while not writer.complete:
         token = writer.forced_token()
@@ -54,7 +57,7 @@ def write(guide: AnswerGuide, choose, *, with_code: bool) -> AnswerWriter:
     return writer
 
 
-def assert_is_of_the_contract(text: str, settings: DigestingSettings, *, with_code: bool) -> None:
+def assert_is_of_the_contract(text: str, settings: DigestingSettings, form: AnswerForm) -> None:
     answer = json.loads(text)
     assert tuple(answer) == FIELDS
     assert json.dumps(answer, ensure_ascii=False, separators=(",", ":")) == text
@@ -69,7 +72,16 @@ def assert_is_of_the_contract(text: str, settings: DigestingSettings, *, with_co
     assert not {unicodedata.category(c) for c in "".join(strings)} & {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
     *factors, code = answer["difficulty_factors"].values()
     assert all(factor in range(1, 6) for factor in factors)
-    assert code in range(1, 6) if with_code else code is None
+    assert code in range(1, 6) if form.with_code else code is None
+    prose = [answer["summary"], *(term["explanation"] for term in answer["technical_terms"])]
+    assert_is_held_to(form.language, prose, answer["prerequisites"])
+
+
+def assert_is_held_to(language: str, prose: list[str], notes: list[str]) -> None:
+    if language == "en":
+        assert not any(map(HANGUL.search, prose + notes))
+    else:
+        assert all(HANGUL.search(string) and max(map(len, HANGUL.split(string))) <= 80 for string in prose)
 
 
 def never_ends_a_string(guide, draw):
@@ -115,18 +127,18 @@ def anything(guide, draw):
         anything,
     ],
 )
-@pytest.mark.parametrize("with_code", [False, True])
-def test_every_answer_ends_within_its_budget_and_is_json_of_the_contract(tokenizer, least_tokens, strategy, with_code):
+@pytest.mark.parametrize("form", [AnswerForm("en", False), AnswerForm("ko", True)])
+def test_every_answer_ends_within_its_budget_and_is_json_of_the_contract(tokenizer, least_tokens, strategy, form):
     for extra in (0, 1, 7, 60, 300):
         guide = guide_of(tokenizer, max_new_tokens=least_tokens + extra, max_prerequisites=extra % 3)
         for seed in range(4):
-            writer = write(guide, strategy(guide, random.Random(seed)), with_code=with_code)
-            assert_is_of_the_contract(writer.answer().text, guide.settings, with_code=with_code)
+            writer = write(guide, strategy(guide, random.Random(seed)), form)
+            assert_is_of_the_contract(writer.answer().text, guide.settings, form)
 
 
 def test_a_field_that_never_ends_leaves_the_others_their_share(tokenizer):
     guide = guide_of(tokenizer, max_new_tokens=500, max_summary_characters=2000)
-    writer = write(guide, never_ends_a_string(guide, random.Random(1)), with_code=True)
+    writer = write(guide, never_ends_a_string(guide, random.Random(1)), ENGLISH)
     answer = writer.answer()
     assert answer.cut_fields[0] == "summary"
     assert len(json.loads(answer.text)["technical_terms"][0]["explanation"]) > 10
@@ -136,9 +148,10 @@ def test_a_taught_answer_is_written_as_it_is(tokenizer, sample_labels):
     # Labels are within the caps, so guided writing must be able to say each of them word by word.
     guide = guide_of(tokenizer, max_new_tokens=2000)
     for label in list(sample_labels.values())[::5]:
+        with_code = label.difficulty_factors.code_complexity is not None
         text = answer_text(label)
         tokens = iter(tokenizer(text, add_special_tokens=False)["input_ids"])
-        matcher = guide.matcher(with_code=label.difficulty_factors.code_complexity is not None)
+        matcher = guide.matcher(AnswerForm(label.language, with_code))
         assert all(matcher.consume_token(token) for token in tokens)
         assert matcher.is_stopped()
 
@@ -156,7 +169,7 @@ def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(tokenizer):
 
 
 def test_a_token_against_the_grammar_is_an_error_and_no_answer(tokenizer):
-    writer = AnswerWriter(guide_of(tokenizer), with_code=False)
+    writer = AnswerWriter(guide_of(tokenizer), ENGLISH)
     with pytest.raises(GenerationError, match="cannot follow"):
         writer.accept(tokenizer.convert_tokens_to_ids("["))
 
@@ -188,6 +201,23 @@ def test_a_string_that_repeats_itself_is_closed():
 )
 def test_the_shortest_end_of_a_field_is_known_at_every_place(written, closing):
     tracker = AnswerTracker()
+    tracker.feed(written.encode())
+    assert tracker.closing() == closing
+
+
+@pytest.mark.parametrize(
+    ("written", "closing"),
+    [
+        ('{"summary":"', 'ㆍ"'),
+        ('{"summary":"HTTP', 'ㆍ"'),
+        ('{"summary":"HTTP는', '"'),
+        ('{"summary":"a","keywords":["b', '"]'),
+        ('{"summary":"a","keywords":["b"],"technical_terms":[{"term":"', '-","explanation":"ㆍ"}]}'),
+        ('{"summary":"a","keywords":["b"],"technical_terms":[{"term":"x","explanation":"y', 'ㆍ"}]}'),
+    ],
+)
+def test_korean_prose_ends_with_hangul_in_it(written, closing):
+    tracker = AnswerTracker(is_korean=True)
     tracker.feed(written.encode())
     assert tracker.closing() == closing
 

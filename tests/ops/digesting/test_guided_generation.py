@@ -4,6 +4,7 @@ import pytest
 
 from smartdevdigest_ops.digesting.errors import DigestingError, GenerationError
 from smartdevdigest_ops.digesting.generate import AnswerGenerator, Question
+from smartdevdigest_ops.digesting.grammar import AnswerForm
 from smartdevdigest_ops.digesting.prompt import build_prompt
 from smartdevdigest_ops.digesting.writer import AnswerGuide, AnswerWriter
 from smartdevdigest_ops.settings import DigestingSettings
@@ -28,7 +29,8 @@ def tiny(tiny_base_model):
 
 
 def generate_answers(model, guide, prompts, codes, *, batch_size=8, num_shared=0, on_step=None):
-    questions = [Question(prompt, code, num_shared) for prompt, code in zip(prompts, codes, strict=True)]
+    forms = [AnswerForm("en", code) for code in codes]
+    questions = [Question(prompt, form, num_shared) for prompt, form in zip(prompts, forms, strict=True)]
     return AnswerGenerator(model, guide).generate(questions, batch_size=batch_size, on_step=on_step)
 
 
@@ -92,7 +94,8 @@ def test_an_answer_of_factors_only_ends_behind_them(tiny, sample_documents):
     prompt = prompts_of(tokenizer, sample_documents[:1])[0]
     generator = AnswerGenerator(model, guide)
     whole, short = (
-        generator.generate([Question(prompt, True, factors_only=only)], batch_size=1)[0] for only in (False, True)
+        generator.generate([Question(prompt, AnswerForm("en", True), factors_only=only)], batch_size=1)[0]
+        for only in (False, True)
     )
     assert short.factor_digits == whole.factor_digits
     assert whole.text.startswith(short.text)
@@ -139,7 +142,7 @@ def test_the_cached_answer_is_the_greedy_one(tiny, sample_documents):
     prompt = prompts_of(tokenizer, sample_documents[:1])[0]
     answer = generate_answers(model, guide, [prompt], [False])[0]
     # Reference: the whole sequence anew for each token, no cache, and transformers' own token order.
-    writer, ids = AnswerWriter(guide, with_code=False), list(prompt)
+    writer, ids = AnswerWriter(guide, AnswerForm("en", with_code=False)), list(prompt)
     import numpy as np
 
     mask = np.zeros((1, (guide.vocab_size + 31) // 32), dtype=np.int32)

@@ -5,10 +5,12 @@ import json
 import pytest
 
 from smartdevdigest_ops.digesting.generate import AnswerGenerator, Question
+from smartdevdigest_ops.digesting.grammar import AnswerForm
 from smartdevdigest_ops.digesting.sampling import Sampler
 from smartdevdigest_ops.digesting.writer import AnswerGuide
 from smartdevdigest_ops.settings import AnswerSettings
 
+FORM = AnswerForm("en", with_code=False)
 CAPS = AnswerSettings(max_summary_characters=30, max_keywords=1, max_terms=1, max_prerequisites=0, max_new_tokens=220)
 
 
@@ -26,7 +28,7 @@ def tiny(tiny_base_model):
 def draw(tiny, prompts: list[str], seeds: list[int], temperature: float = 1.0) -> list[str]:
     model, tokenizer, guide = tiny
     questions = [
-        Question(tokenizer(prompt)["input_ids"], False, sampler=Sampler(temperature, seed))
+        Question(tokenizer(prompt)["input_ids"], FORM, sampler=Sampler(temperature, seed))
         for prompt, seed in zip(prompts, seeds, strict=True)
     ]
     return [answer.text for answer in AnswerGenerator(model, guide).generate(questions, batch_size=4)]
@@ -44,7 +46,7 @@ def test_temperature_zero_is_greedy(tiny):
     model, tokenizer, guide = tiny
     ids = tokenizer("A short prompt.")["input_ids"]
     assert draw(tiny, ["A short prompt."], [1], temperature=0.0) == [
-        answer.text for answer in AnswerGenerator(model, guide).generate([Question(ids, False)], batch_size=1)
+        answer.text for answer in AnswerGenerator(model, guide).generate([Question(ids, FORM)], batch_size=1)
     ]
 
 

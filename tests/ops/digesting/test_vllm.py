@@ -15,7 +15,7 @@ import llguidance
 import pytest
 
 from smartdevdigest_ops.digesting.generate import Question
-from smartdevdigest_ops.digesting.grammar import answer_grammar
+from smartdevdigest_ops.digesting.grammar import AnswerForm, answer_grammar
 from smartdevdigest_ops.digesting.model import DigestConfig, Digester, load_digester, write_digest_config
 from smartdevdigest_ops.digesting.vllm import VllmGenerator, answer_of
 from smartdevdigest_ops.digesting.writer import AnswerGuide
@@ -65,8 +65,8 @@ class StandIn:
         questions = []
         for prompt, asked in zip(prompts, parameters, strict=True):
             factors = next(line for line in asked.structured_outputs.grammar.splitlines() if line.startswith("rest:"))
-            with_code, factors_only = "NULL" not in factors, bool(asked.stop)
-            questions.append(Question(prompt["prompt_token_ids"], with_code, factors_only=factors_only))
+            form = AnswerForm("ko" if "&" in asked.structured_outputs.grammar else "en", "NULL" not in factors)
+            questions.append(Question(prompt["prompt_token_ids"], form, factors_only=bool(asked.stop)))
         answers = self._generator.generate(questions, batch_size=4)
         return [types.SimpleNamespace(outputs=[self._output(answer)]) for answer in answers]
 
@@ -162,9 +162,9 @@ def test_an_answer_that_does_not_end_is_an_error_of_its_document_alone(stand_in,
     assert "did not end within the model's length of 768 tokens" in failed.error
 
 
-@pytest.mark.parametrize("with_code", [True, False])
-def test_the_grammar_is_taken_as_vllm_hands_it_over(digester, with_code):
-    grammar = llguidance.grammar_from("grammar", answer_grammar(digester.settings, with_code=with_code))
+@pytest.mark.parametrize("form", [AnswerForm("ko", True), AnswerForm("en", False)])
+def test_the_grammar_is_taken_as_vllm_hands_it_over(digester, form):
+    grammar = llguidance.grammar_from("grammar", answer_grammar(digester.settings, form))
     assert llguidance.LLMatcher.validate_grammar(grammar, None) == ""
 
 

@@ -10,7 +10,7 @@ import pytest
 from smartdevdigest_ops.artifacts import ArtifactStore, Making
 from smartdevdigest_ops.contracts import CrawlRecord
 from smartdevdigest_ops.corpus.read import read_split
-from smartdevdigest_ops.digesting.grammar import answer_grammar
+from smartdevdigest_ops.digesting.grammar import AnswerForm, answer_grammar
 from smartdevdigest_ops.labeling.asking import LabelRun
 from smartdevdigest_ops.labeling.cache import AnswerCache
 from smartdevdigest_ops.labeling.engines import TransformersEngine, choose_engine
@@ -157,10 +157,10 @@ def test_vllm_is_asked_for_by_name_only_where_it_is_installed() -> None:
         choose_engine("vllm", "cpu")
 
 
-@pytest.mark.parametrize("with_code", [False, True])
-def test_the_grammar_is_one_that_vllms_guidance_backend_reads(with_code: bool) -> None:
+@pytest.mark.parametrize("form", [AnswerForm("ko", False), AnswerForm("en", True)])
+def test_the_grammar_is_one_that_vllms_guidance_backend_reads(form: AnswerForm) -> None:
     from llguidance import LLMatcher, grammar_from
 
     # What vllm.v1.structured_output.backend_guidance does with StructuredOutputsParams(grammar=...).
-    grammar = grammar_from("grammar", answer_grammar(AnswerSettings(), with_code=with_code))
+    grammar = grammar_from("grammar", answer_grammar(AnswerSettings(), form))
     assert LLMatcher.validate_grammar(grammar) == ""
