@@ -25,6 +25,8 @@ FAULTS = (
     "cut_label",
     "no_label",
 )
+CALL_FAULTS = ("429", "500", "503_without_body", "no_answer", "answer_lost", "answer_cut_off")
+"""Of calls about files and batches; the last two are done before their answer is lost."""
 USAGE = {
     "prompt_tokens": 100,
     "completion_tokens": 40,
@@ -94,6 +96,9 @@ class TeacherEndpoint:
         """Scripted replies, in turn, the last one for ever; none: `answer` answers."""
         self.answer: Callable[[dict[str, Any]], Any] = label_of
         self.fault: Callable[[str, int], str | None] = lambda content, attempt: None
+        self.call_fault: Callable[[int], str | None] = lambda number: None
+        """Of the calls about files and batches, by their number."""
+        self.num_calls = 0
         self.takes_json_schema = True
         self.attempts: Counter[str] = Counter()
         """By content of the document."""
@@ -219,6 +224,8 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
+    _lost: str | None = None
+    """How the answer of the call at hand is lost."""
 
     def setup(self) -> None:
         self.server.connections.add(self.request)
@@ -233,6 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/v1/chat/completions":
             self._complete(json.loads(body))
+        elif self._fails_before_it_is_done():
+            return
         elif self.path == "/v1/files":
             self._take_file(body)
         elif self.path == "/v1/batches":
@@ -243,6 +252,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         endpoint = self.server.endpoint
         path, _, _ = self.path.partition("?")
+        if self._fails_before_it_is_done():
+            return
         if path == "/v1/batches":
             with endpoint.lock:
                 self._send(200, {"object": "list", "data": endpoint.batches[::-1], "has_more": False})
@@ -250,6 +261,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._show_batch(path.rsplit("/", 1)[1])
         else:
             self._send_bytes(200, endpoint.files[path.split("/")[3]], {"Content-Type": "application/octet-stream"})
+
+    def _fails_before_it_is_done(self) -> bool:
+        """Whether a call about files or batches was answered with a fault; one that only loses the answer is noted."""
+        endpoint = self.server.endpoint
+        with endpoint.lock:
+            fault = endpoint.call_fault(endpoint.num_calls)
+            endpoint.num_calls += 1
+            endpoint.faults_given[f"call: {fault}"] += fault is not None
+        self._lost = fault if fault in ("answer_lost", "answer_cut_off") else None
+        if fault is None or self._lost:
+            return False
+        if fault == "no_answer":
+            self._cut()
+        elif fault == "503_without_body":
+            self._send_bytes(503, b"", {})
+        else:
+            self._send(int(fault), {"error": {"message": "not now"}}, {"Retry-After": "0"})
+        return True
 
     def _complete(self, body: dict[str, Any]) -> None:
         endpoint = self.server.endpoint
@@ -354,6 +383,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_bytes(status, json.dumps(body).encode(), {"Content-Type": "application/json"} | (headers or {}))
 
     def _send_bytes(self, status: int, data: bytes, headers: dict[str, str]) -> None:
+        if self._lost == "answer_lost":
+            self._cut()
+            return
+        if self._lost == "answer_cut_off":
+            headers = {"Content-Length": str(len(data))} | headers
+            data = data[: len(data) // 2]
+            self.close_connection = True
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(data))} | headers).items():
             self.send_header(name, value)

@@ -1,13 +1,14 @@
 """The Batch API against a real HTTP server: submitted once, resumed, collected whole, failures retried."""
 
 import json
+import random
 import signal
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from teacher_server import TeacherEndpoint, label_of, make_rows, outcomes_of, seeded_faults
+from teacher_server import CALL_FAULTS, TeacherEndpoint, label_of, make_rows, outcomes_of, seeded_faults
 
 from smartdevdigest_ops.labeling.asking import LabelRun
 from smartdevdigest_ops.labeling.errors import LabelingError
@@ -66,6 +67,22 @@ def test_what_failed_in_a_batch_goes_into_a_further_one_and_nothing_is_paid_twic
     run.ask()
     assert outcomes_of(run) == labels(24)
     assert len(endpoint.batches) > 2
+    assert set(endpoint.delivered.values()) == {1}
+    assert endpoint.faults_given.total() - endpoint.faults_given["none"] >= 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_batch_is_submitted_twice_where_calls_fail_or_their_answers_are_lost(
+    run_with: RunWith, endpoint: TeacherEndpoint, seed: int
+) -> None:
+    drawn = random.Random(seed)
+    faults = [drawn.choice(CALL_FAULTS) if drawn.random() < 0.4 else None for _ in range(1000)]
+    endpoint.call_fault = lambda number: faults[number]
+    endpoint.polls_until_done = 3
+    run = run_with(make_rows(9), batch=BATCH | {"max_requests": 3})
+    run.ask()
+    assert outcomes_of(run) == labels(9)
+    assert len(endpoint.batches) == 3
     assert set(endpoint.delivered.values()) == {1}
     assert endpoint.faults_given.total() - endpoint.faults_given["none"] >= 5
 
