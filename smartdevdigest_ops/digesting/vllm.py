@@ -21,12 +21,13 @@ from smartdevdigest_ops.digesting.writer import BEHIND_FACTORS, Answer, AnswerGu
 _NUM_LOGPROBS = 20
 
 
-def load_llm(model_dir: Path, max_length: int) -> Any:
+def load_llm(model_dir: Path, max_length: int, dtype: str = "auto") -> Any:
     """The engine for the model in `model_dir`, GPTQ or plain, which it tells by its config.json."""
     from vllm import LLM
 
     return LLM(
         model=str(model_dir),
+        dtype=dtype,
         max_model_len=max_length,
         enable_prefix_caching=True,
         structured_outputs_config={"backend": "guidance"},  # llguidance: the one that reads this grammar

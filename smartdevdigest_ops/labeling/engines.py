@@ -19,6 +19,7 @@ from smartdevdigest_ops.digesting.errors import GenerationError
 from smartdevdigest_ops.digesting.generate import AnswerGenerator, Question
 from smartdevdigest_ops.digesting.grammar import FILLER, AnswerForm, answer_grammar
 from smartdevdigest_ops.digesting.sampling import Sampler
+from smartdevdigest_ops.digesting.vllm import load_llm
 from smartdevdigest_ops.digesting.writer import Answer, AnswerGuide
 from smartdevdigest_ops.labeling.errors import LabelingError
 from smartdevdigest_ops.models.devices import choose_device, choose_dtype, use_threads
@@ -102,18 +103,11 @@ class VllmEngine:
 
     def __init__(self, snapshot: Path, settings: LocalTeacherSettings, model: ModelSettings) -> None:
         from transformers import AutoConfig, AutoTokenizer
-        from vllm import LLM
 
         self._caps = settings.answers
         self.tokenizer = AutoTokenizer.from_pretrained(snapshot, local_files_only=True)
         self.max_length = longest_prompt(settings.max_length, AutoConfig.from_pretrained(snapshot))
-        self._llm = LLM(
-            model=str(snapshot),
-            dtype="auto" if model.precision == "auto" else model.precision,
-            max_model_len=self.max_length,
-            enable_prefix_caching=True,
-            structured_outputs_config={"backend": "guidance"},
-        )
+        self._llm = load_llm(snapshot, self.max_length, model.precision)
 
     def answer(self, asks: Sequence[Ask]) -> list[tuple[str, int]]:
         """Text and number of tokens of each answer, in order."""
