@@ -20,7 +20,7 @@ from smartdevdigest_assets.definitions import defs
 from smartdevdigest_assets.failures import failure_of
 from smartdevdigest_assets.in_progress import PROCESS_TAG, is_abandoned
 from smartdevdigest_assets.instance import prepare_dagster_home
-from smartdevdigest_assets.partitions import DROPS
+from smartdevdigest_assets.partitions import DROPS, add_drops
 from smartdevdigest_assets.refused import report_of_refused, set_aside
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.drops.files import list_drops, register_drop
@@ -98,7 +98,7 @@ def run_graph(
     with dagster_instance(settings.store_dir) as instance:
         _end_abandoned_runs(instance)
         keys = [register_drop(store, path) for path in drops]
-        instance.add_dynamic_partitions(str(DROPS.name), [key for key in keys if is_taken_in(store, key)])
+        add_drops(instance, [key for key in keys if is_taken_in(store, key)])
         made: list[str] = []
         bad_drops: list[RunFailed] = []
         if "raw_crawl" in chosen:
@@ -204,7 +204,7 @@ def _take_in(
         stale = [stage for stage in INGEST_STAGES if not is_fresh(stage, settings, key)]
         if not stale:
             continue
-        instance.add_dynamic_partitions(str(DROPS.name), [key])
+        add_drops(instance, [key])
         print(f"[raw_crawl] drop {path.name} is partition {key}", file=sys.stderr, flush=True)
         try:
             _execute(instance, "ingest_drop", INGEST_STAGES, key)
