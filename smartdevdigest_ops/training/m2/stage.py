@@ -266,7 +266,7 @@ def check_loss_mask(labels: Iterable["torch.Tensor"], examples: Iterable[Example
 STAGE = Stage(
     name="m2_adapter",
     make=make_m2_adapter,
-    code_version=f"3.{PROMPT_VERSION}",
+    code_version=f"4.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "labeled_pairs"),
     settings=(
         "training.m2",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from smartdevdigest_ops.artifacts import write_atomically
 from smartdevdigest_ops.training.errors import TrainingError
+from smartdevdigest_ops.training.trainer.scored_positions import at_scored_positions, takes_positions
 from smartdevdigest_ops.training.trainer.sharding import turn_on
 
 if TYPE_CHECKING:
@@ -121,6 +122,11 @@ def micro_batch_trainer() -> type[Any]:
 
         def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
             return SequentialSampler(self.train_dataset)
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.model_accepts_loss_kwargs and takes_positions(self.accelerator.unwrap_model(model)):
+                inputs = at_scored_positions(inputs)
+            return super().compute_loss(model, inputs, *args, **kwargs)
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> "torch.Tensor":
             self._of_this_step.append(inputs)
