@@ -7,6 +7,9 @@ What is held at once changes within a step; the peak is one of three moments, an
 - output layer: its gradient and the logits' gradient, with all activations.
 - end of backward: all gradients; the input embedding's, when tied, beside the output layer's until they are added.
 
+Logits are counted at every position: for M2, which computes the answer's only (trainer/scored_positions.py), that is
+the most there can be.
+
 In between, a layer's activations go as its gradients come, so that memory moves evenly from one moment to the next.
 
 What a layer of a gated decoder (Llama, Qwen, Mistral, Gemma) keeps for the backward pass, per token, with SDPA as

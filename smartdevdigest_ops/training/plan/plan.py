@@ -190,7 +190,9 @@ def share_of_step(section: M1Settings | M2Settings, num_gpus: int) -> tuple[int,
     """
     if section.gradient_accumulation % num_gpus == 0:
         return section.batch_size, section.gradient_accumulation // num_gpus
-    if section.batch_size % num_gpus == 0:
+    # M2's batches of examples of like length are not cut up.
+    is_cut_up = isinstance(section, M1Settings) or section.packing
+    if is_cut_up and section.batch_size % num_gpus == 0:
         return section.batch_size // num_gpus, section.gradient_accumulation
     raise PlanError(
         f"{type(section).__name__.removesuffix('Settings')}: gradient_accumulation={section.gradient_accumulation} "

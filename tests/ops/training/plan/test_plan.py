@@ -69,6 +69,13 @@ def test_the_optimizer_step_is_the_same_on_any_number_of_gpus(gpu_settings: Sett
         share_of_step(m1, 3)
 
 
+def test_m2s_batches_of_like_length_are_shared_only_where_they_are_packed(gpu_settings: Settings):
+    m2 = gpu_settings.training.m2.model_copy(update={"batch_size": 2, "gradient_accumulation": 1, "packing": True})
+    assert share_of_step(m2, 2) == (1, 1)
+    with pytest.raises(PlanError, match="M2: gradient_accumulation=1"):
+        share_of_step(m2.model_copy(update={"packing": False}), 2)
+
+
 def test_steps_and_tokens_of_a_run_are_those_of_its_epochs_and_its_budget(gpu_settings: Settings):
     m1 = gpu_settings.training.m1  # 16 sequences a step, 3 epochs
     work = work_of(m1, num_tokens=2048 * 100, num_sequences=100)
