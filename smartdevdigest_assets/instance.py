@@ -1,6 +1,7 @@
 """Where a store keeps its Dagster instance."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from smartdevdigest_ops.settings import PROJECT_DIR
@@ -12,7 +13,10 @@ def prepare_dagster_home(store_dir: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     link = home / "dagster.yaml"
     if not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(PROJECT_DIR / "dagster.yaml")
+        # By rename: another process that starts in the same store may be about to make it too, or to read it.
+        with tempfile.TemporaryDirectory(dir=home) as beside:
+            made = Path(beside) / link.name
+            made.symlink_to(PROJECT_DIR / "dagster.yaml")
+            made.replace(link)
     os.environ["DAGSTER_HOME"] = str(home)
     return home

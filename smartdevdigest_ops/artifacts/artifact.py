@@ -40,10 +40,14 @@ class Artifact:
         file, expected = self.path / name, self.files.get(name)
         if expected is None or not file.is_file():
             return f"{file}: missing"
-        if file.stat().st_size != expected["bytes"]:
-            return f"{file}: {file.stat().st_size} bytes, published with {expected['bytes']}"
-        if file_sha256(file) != expected["sha256"]:
-            return f"{file}: content differs from what was published (sha256)"
+        try:
+            num_bytes = file.stat().st_size
+            if num_bytes != expected["bytes"]:
+                return f"{file}: {num_bytes} bytes, published with {expected['bytes']}"
+            if file_sha256(file) != expected["sha256"]:
+                return f"{file}: content differs from what was published (sha256)"
+        except FileNotFoundError:  # removed meanwhile
+            return f"{file}: missing"
         return None
 
     def refuse_damage(self) -> None:

@@ -24,7 +24,7 @@ from smartdevdigest_ops.errors import UserError
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE runs (
+CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY,            -- when it started, and 8 random hex digits
     started_at TEXT NOT NULL,
     sources_hash TEXT NOT NULL,     -- a run goes on with the sources that it began with
@@ -34,10 +34,10 @@ CREATE TABLE runs (
     drop_sha256 TEXT,
     num_records INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE run_sources (
+CREATE TABLE IF NOT EXISTS run_sources (
     run TEXT NOT NULL, name TEXT NOT NULL, problem TEXT, note TEXT, PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
-CREATE TABLE listed (
+CREATE TABLE IF NOT EXISTS listed (
     id INTEGER PRIMARY KEY,
     source TEXT NOT NULL,
     source_position INTEGER NOT NULL,   -- in the order of config/sources.yaml
@@ -52,10 +52,10 @@ CREATE TABLE listed (
     attempts INTEGER NOT NULL DEFAULT 0, -- how often the page was about to be taken apart
     visit_order INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX listed_by_host ON listed (outcome, host, visit_order, source_position);
-CREATE INDEX listed_by_url ON listed (url, source_position, position);
-CREATE TABLE outbox (id INTEGER PRIMARY KEY, url TEXT NOT NULL, record BLOB NOT NULL);
-CREATE TABLE pages (
+CREATE INDEX IF NOT EXISTS listed_by_host ON listed (outcome, host, visit_order, source_position);
+CREATE INDEX IF NOT EXISTS listed_by_url ON listed (url, source_position, position);
+CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY, url TEXT NOT NULL, record BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS pages (
     url TEXT PRIMARY KEY,           -- canonical
     leads_to TEXT,                  -- canonical URL after redirects, where it is another
     final_url TEXT,                 -- after redirects: what the next two were said of
@@ -72,20 +72,20 @@ CREATE TABLE pages (
     failures INTEGER NOT NULL DEFAULT 0,
     retry_at TEXT
 ) WITHOUT ROWID;
-CREATE TABLE listings (
+CREATE TABLE IF NOT EXISTS listings (
     url TEXT PRIMARY KEY, final_url TEXT NOT NULL, etag TEXT, last_modified TEXT, content_type TEXT NOT NULL,
     charset TEXT, body BLOB NOT NULL
 );
-CREATE TABLE ledger (
+CREATE TABLE IF NOT EXISTS ledger (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     run TEXT NOT NULL, source TEXT NOT NULL, kind TEXT NOT NULL, url TEXT NOT NULL, final_url TEXT,
     fetched_at TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT, detail TEXT, http_status INTEGER,
     num_bytes INTEGER, content_hash TEXT, robots TEXT, licence TEXT NOT NULL, licence_url TEXT,
     drop_name TEXT
 );
-CREATE TRIGGER ledger_keeps_its_lines BEFORE DELETE ON ledger
+CREATE TRIGGER IF NOT EXISTS ledger_keeps_its_lines BEFORE DELETE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is only ever added to'); END;
-CREATE TRIGGER ledger_keeps_its_words BEFORE UPDATE ON ledger
+CREATE TRIGGER IF NOT EXISTS ledger_keeps_its_words BEFORE UPDATE ON ledger
     BEGIN SELECT RAISE(ABORT, 'the ledger is only ever added to'); END;
 """
 
@@ -131,6 +131,7 @@ def _apply_schema(connection: sqlite3.Connection, path: Path) -> None:
             "Crawl with the release that wrote it, or move the file away: then every page counts as new."
         )
     if version == 0:
+        # IF NOT EXISTS: `crawl --ledger` may look at the state that a first crawl is just making.
         connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
 
 

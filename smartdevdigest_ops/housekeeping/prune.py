@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +157,7 @@ def _freed(directories: Sequence[Path]) -> list[int]:
     freed = []
     for directory in directories:
         num_bytes = 0
-        for file in directory.rglob("*"):
-            status = file.lstat()
+        for file, status in _statuses(directory):
             if file.is_file():
                 links[status.st_dev, status.st_ino] += 1
                 num_bytes += status.st_size if links[status.st_dev, status.st_ino] == status.st_nlink else 0
@@ -177,7 +176,19 @@ def _old_scratch(store: ArtifactStore, days: float) -> list[Removal]:
 
 
 def _last_change(directory: Path) -> float:
-    return max(os.lstat(path).st_mtime for path in (directory, *directory.rglob("*")))
+    """Now, where something is being removed in it: a stage is at work there."""
+    try:
+        return max(os.lstat(path).st_mtime for path in (directory, *directory.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
+
+
+def _statuses(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """What is below it, as long as it is there."""
+    with suppress(FileNotFoundError):
+        for path in directory.rglob("*"):
+            with suppress(FileNotFoundError):
+                yield path, path.lstat()
 
 
 def _unnamed_entries(store: ArtifactStore) -> list[Removal]:

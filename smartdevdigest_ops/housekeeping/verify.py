@@ -41,13 +41,15 @@ def verify_store(store: ArtifactStore) -> Verification:
         try:
             artifact = store.open(asset, number, partition)
         except ArtifactError as error:
-            if not (store.pruned(asset, number, partition) and not _directory(store, version).exists()):
+            if not _was_pruned(store, version):
                 num_artifacts += 1
                 problems.append(str(error))
             continue
+        found = [*artifact.problems(), *_manifest_problems(artifact)]
+        if found and _was_pruned(store, version):  # while it was being read
+            continue
         num_artifacts += 1
         num_files += len(artifact.files)
-        found = [*artifact.problems(), *_manifest_problems(artifact)]
         problems += found
         if not found:
             sound[version] = artifact
@@ -62,6 +64,11 @@ def verify_store(store: ArtifactStore) -> Verification:
     return Verification(num_artifacts, num_files, tuple(problems))
 
 
+def _was_pruned(store: ArtifactStore, version: Version) -> bool:
+    asset, partition, number = version
+    return store.pruned(asset, number, partition) is not None and not _directory(store, version).exists()
+
+
 def _directory(store: ArtifactStore, version: Version) -> Path:
     asset, partition, number = version
     return store.home(asset, partition) / number
@@ -70,9 +77,14 @@ def _directory(store: ArtifactStore, version: Version) -> Path:
 def _manifest_problems(artifact: Artifact) -> Iterator[str]:
     path = artifact.path / MANIFEST
     expected = {"asset": artifact.asset, "partition": artifact.partition, "version": artifact.version}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        yield f"{path}: missing"
+        return
     if version_of(artifact.files) != artifact.version:
         yield f"{path}: names files that do not hash to this version"
-    elif path.read_text(encoding="utf-8") != json.dumps(expected | {"files": artifact.files}, indent=2):
+    elif text != json.dumps(expected | {"files": artifact.files}, indent=2):
         yield f"{path}: is not the manifest that was written"
 
 
@@ -118,8 +130,18 @@ def _pointer_problems(store: ArtifactStore, makings: Iterable[Making]) -> Iterat
         except (OSError, ValueError, KeyError, TypeError):
             yield f"{path}: is not the record it should be"
             continue
-        if passed.get(path, {}).get(fingerprint) != version or text != json.dumps(pointer):
+        recorded = passed.get(path, {}).get(fingerprint) or _recorded_meanwhile(path.parent, str(fingerprint))
+        if recorded != version or text != json.dumps(pointer):
             yield f"{path}: names {version} by the making {fingerprint}, of which there is no such record"
+
+
+def _recorded_meanwhile(home: Path, fingerprint: str) -> str | None:
+    """Version of a making that passed its gates and was recorded after all records had been read."""
+    try:
+        making = read_record(home / "makings" / f"{fingerprint}.json")
+    except ArtifactError:
+        return None
+    return making.version if making.passed_gates else None
 
 
 def _tombstone_problems(store: ArtifactStore, makings: Iterable[Making]) -> Iterator[str]:

@@ -82,7 +82,8 @@ class DocumentIndex:
 
     def damaged(self) -> list[Path]:
         """Entries that do not fit their sum."""
-        return [path for path in sorted(self.directory.glob("*.ids")) if self.entry(path.stem) is None]
+        paths = sorted(self.directory.glob("*.ids"))
+        return [path for path in paths if self.entry(path.stem) is None and path.exists()]  # not pruned meanwhile
 
     def place(self, sha256: str) -> Path:
         """File of the entry of a file with this content."""

@@ -11,7 +11,7 @@ from smartdevdigest_ops.artifacts import MANIFEST, ArtifactStore
 from smartdevdigest_ops.errors import UserError
 from smartdevdigest_ops.publishing.card import model_card
 from smartdevdigest_ops.publishing.facts import gather_facts
-from smartdevdigest_ops.release.pointer import read_release, released_model
+from smartdevdigest_ops.release.pointer import current_release
 
 CARD_FILE = "README.md"
 REPORT_FILE = "report.json"
@@ -36,9 +36,11 @@ def export_model(store: ArtifactStore, target: Path, *, name: str | None = None)
             f"{target} exists and is not an empty directory; a model written into it would mix with what is there, "
             "so nothing was written. Name a new directory."
         )
-    model = released_model(store)
+    release = current_release(store)
+    model = store.open("quantized_model", str(release["quantized_model"]))
     model.refuse_damage()
-    card = model_card(gather_facts(store, model), _report(store), name=name or target.resolve().name)
+    report = _report(store, str(release["evaluation_report"]))
+    card = model_card(gather_facts(store, model), report, name=name or target.resolve().name)
     target.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -56,10 +58,8 @@ def export_model(store: ArtifactStore, target: Path, *, name: str | None = None)
     return target
 
 
-def _report(store: ArtifactStore) -> Mapping[str, Any] | None:
+def _report(store: ArtifactStore, version: str) -> Mapping[str, Any] | None:
     """The report that the release was accepted with; None where it is not in the store any more."""
-    release = store.current("release")
-    version = str(read_release(release)["evaluation_report"]) if release else ""
     if not (store.root / "evaluation_report" / version / MANIFEST).is_file():
         return None
     file = store.open("evaluation_report", version).sound_file(REPORT_FILE)

@@ -42,6 +42,21 @@ def read_release(artifact: Artifact) -> dict[str, Any]:
     return release
 
 
+def current_release(store: ArtifactStore) -> dict[str, Any]:
+    """Content of the current release, read once: whoever needs two things of it gets both of the same one.
+
+    Raises:
+        ReleaseError: nothing was released yet.
+        ArtifactError: it is damaged.
+    """
+    release = store.current("release")
+    if release is None:
+        raise ReleaseError(
+            f"There is no release in {store.root} yet. `smartdevdigest run` makes one, or --model DIR names a model."
+        )
+    return read_release(release)
+
+
 def released_model(store: ArtifactStore) -> Artifact:
     """The quantized model that is served.
 
@@ -49,12 +64,7 @@ def released_model(store: ArtifactStore) -> Artifact:
         ReleaseError: nothing was released yet.
         ArtifactError: the release is damaged, or its model is gone.
     """
-    release = store.current("release")
-    if release is None:
-        raise ReleaseError(
-            f"There is no release in {store.root} yet. `smartdevdigest run` makes one, or --model DIR names a model."
-        )
-    return store.open("quantized_model", str(read_release(release)["quantized_model"]))
+    return store.open("quantized_model", str(current_release(store)["quantized_model"]))
 
 
 def release_chain(store: ArtifactStore) -> Iterator[tuple[Artifact, dict[str, Any]]]:

@@ -106,6 +106,26 @@ def test_what_an_unfinished_making_reads_stays_until_its_scratch_is_old(chain: C
     assert in_store(chain, "m2_adapter") == [made[2].version]
 
 
+def test_scratch_in_which_a_stage_removes_files_meanwhile_is_no_error_and_stays(chain: Chain, monkeypatch) -> None:
+    checkpoint = chain.store.scratch("m1_checkpoint", "f" * 16) / "checkpoint-1"
+    checkpoint.mkdir()
+    (checkpoint / "weights").write_text("w")
+    week = time.time() - 7 * 86_400
+    for path in (checkpoint / "weights", checkpoint, checkpoint.parent):
+        os.utime(path, (week, week))
+    lstat = os.lstat
+
+    def removed_since_it_was_listed(path):
+        if path == checkpoint / "weights":
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("smartdevdigest_ops.housekeeping.prune.os.lstat", removed_since_it_was_listed)
+        prune(settings_of(chain, keep_scratch_days=6), lambda line: None)
+    assert checkpoint.parent.is_dir()
+
+
 def test_an_asset_that_is_being_made_is_left_for_the_next_time(chain: Chain) -> None:
     models(chain, 3)
     with chain.store.lock("m2_adapter", None):

@@ -8,8 +8,9 @@ from corpus_samples import Corpus, record, text
 from lineage_samples import Chain
 from release_samples import Graph
 
-from smartdevdigest_ops.artifacts import ArtifactStore, read_record
+from smartdevdigest_ops.artifacts import Artifact, ArtifactStore, read_record
 from smartdevdigest_ops.cli import main
+from smartdevdigest_ops.housekeeping import verify
 from smartdevdigest_ops.housekeeping.prune import prune
 from smartdevdigest_ops.housekeeping.verify import verify_store
 from smartdevdigest_ops.lineage.document_index import DocumentIndex
@@ -122,6 +123,30 @@ def test_a_release_whose_model_is_gone_is_named(tmp_path: Path, run) -> None:
         f"the release names quantized_model@{model.version}" in problem
         for problem in verify_store(graph.store).problems
     )
+
+
+def test_what_a_run_records_and_prune_removes_meanwhile_is_no_damage(chain: Chain, graph, monkeypatch) -> None:
+    read_records, problems_of = verify._read_records, Artifact.problems
+
+    def read_and_record_another(store):
+        found = read_records(store)
+        chain.model("m2_adapter", {"m1_checkpoint": graph["m1_checkpoint"].version})
+        return found
+
+    def prune_first(artifact):
+        if artifact.asset == "domain_tokenizer":
+            chain.store.remove(artifact, "test", 0)
+        return problems_of(artifact)
+
+    monkeypatch.setattr(verify, "_read_records", read_and_record_another)
+    assert verify_store(chain.store).problems == ()
+    (chain.store.root / "domain_tokenizer" / "current.json").unlink()
+    before = verify_store(chain.store)
+    monkeypatch.setattr(Artifact, "problems", prune_first)
+    after = verify_store(chain.store)
+    # The lost pointer of the tokenizer is told as before, and nothing of its version that is gone.
+    assert after.problems == before.problems
+    assert after.num_artifacts == before.num_artifacts - 1 + 1  # the model that was recorded beside it
 
 
 def test_an_index_entry_of_other_documents_is_named_though_its_sum_fits(chain: Chain, graph) -> None:

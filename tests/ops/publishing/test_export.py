@@ -4,7 +4,7 @@ import shutil
 import pytest
 from corpus_samples import publish
 
-from smartdevdigest_ops.artifacts import ArtifactError, ArtifactStore, Making
+from smartdevdigest_ops.artifacts import Artifact, ArtifactError, ArtifactStore, Making
 from smartdevdigest_ops.publishing.export import CARD_FILE, ExportError, export_model
 from smartdevdigest_ops.publishing.facts import gather_facts
 from smartdevdigest_ops.release.pointer import ReleaseError
@@ -104,6 +104,23 @@ def test_of_two_corpora_the_card_names_the_one_behind_the_snapshot_that_m1_learn
 
 def _again(store, asset, languages, inputs):
     return record(store, asset, lambda out: rows(out, languages), inputs=inputs)
+
+
+def test_a_release_that_changes_meanwhile_leaves_model_and_card_those_of_one_release(store, tmp_path, monkeypatch):
+    of_first = store.current("quantized_model").version
+    read_every_byte = Artifact.refuse_damage
+
+    def release_another(model):
+        read_every_byte(model)
+        report = publish(store, "evaluation_report", lambda out: (out / "report.json").write_text("no report at all"))
+        release = {"quantized_model": "another", "evaluation_report": report}
+        publish(store, "release", lambda out: (out / "release.json").write_text(json.dumps(release)))
+
+    monkeypatch.setattr(Artifact, "refuse_damage", release_another)
+    target = export_model(store, tmp_path / "out")
+    assert "Not evaluated." in (target / CARD_FILE).read_text(encoding="utf-8")
+    first = store.open("quantized_model", of_first).path
+    assert (target / "config.json").read_bytes() == (first / "config.json").read_bytes()
 
 
 def test_a_directory_that_holds_something_is_left_alone(store, tmp_path):
