@@ -138,15 +138,15 @@ def test_what_a_run_records_and_prune_removes_meanwhile_is_no_damage(chain: Chai
             chain.store.remove(artifact, "test", 0)
         return problems_of(artifact)
 
-    monkeypatch.setattr(verify, "_read_records", read_and_record_another)
-    assert verify_store(chain.store).problems == ()
-    (chain.store.root / "domain_tokenizer" / "current.json").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(verify, "_read_records", read_and_record_another)
+        assert verify_store(chain.store).problems == ()
     before = verify_store(chain.store)
     monkeypatch.setattr(Artifact, "problems", prune_first)
     after = verify_store(chain.store)
-    # The lost pointer of the tokenizer is told as before, and nothing of its version that is gone.
-    assert after.problems == before.problems
-    assert after.num_artifacts == before.num_artifacts - 1 + 1  # the model that was recorded beside it
+    assert after.num_artifacts == before.num_artifacts - 1
+    # What it was is told by nothing but the pointer to it.
+    assert [problem for problem in after.problems if "domain_tokenizer" in problem] == list(after.problems)
 
 
 def test_an_index_entry_of_other_documents_is_named_though_its_sum_fits(chain: Chain, graph) -> None:
