@@ -34,9 +34,10 @@ _FIRST = r'([^"\\\s\p{C}\p{Zl}\p{Zp}]|\\["\\])'
 _OTHER = r'([^"\\\p{C}\p{Zl}\p{Zp}]|\\["\\])'
 _FIRST_LATIN = r'([^"\\\s\p{C}\p{Zl}\p{Zp}\p{Hangul}]|\\["\\])'
 _OTHER_LATIN = r'([^"\\\p{C}\p{Zl}\p{Zp}\p{Hangul}]|\\["\\])'
-# Korean prose has Hangul after so many other characters at the latest; names and code in the summaries of 150 Korean
-# labels make 68 at most, in explanations 31.
-_LONGEST_WITHOUT_HANGUL = 80
+# Korean prose has Hangul behind so many other characters at the latest, names and code mostly: 35 in 450 summaries, 31
+# in 670 explanations. It goes on in Korean then. To bound every such run would multiply the automaton's states, and
+# llguidance gives up over a vocabulary of 262,144.
+_MOST_BEFORE_HANGUL = 40
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def answer_grammar(settings: AnswerSettings, form: AnswerForm) -> str:
     """Lark grammar of an answer: within the caps of `settings`, without white space between tokens of the JSON.
 
     `code_complexity` is a digit exactly if the document shows code. English prose is written without Hangul; a Korean
-    summary or explanation with some in every `_LONGEST_WITHOUT_HANGUL` characters. Keywords and terms are the text's.
+    summary or explanation with some within `_MOST_BEFORE_HANGUL` characters. Keywords and terms are the text's.
     """
     is_korean = form.language == "ko"
 
@@ -64,8 +65,8 @@ def answer_grammar(settings: AnswerSettings, form: AnswerForm) -> str:
         return string(max_characters) if is_korean else string(max_characters, _FIRST_LATIN, _OTHER_LATIN)
 
     def prose(max_characters: int) -> str:
-        run = f"{_OTHER_LATIN}{{0,{_LONGEST_WITHOUT_HANGUL}}}"
-        return note(max_characters) + (f' & /"({run}\\p{{Hangul}})+{run}"/' if is_korean else "")
+        begins_korean = f'/"{_OTHER_LATIN}{{0,{_MOST_BEFORE_HANGUL}}}\\p{{Hangul}}{_OTHER}*"/'
+        return f"{note(max_characters)} & {begins_korean}" if is_korean else note(max_characters)
 
     def items(rule: str, most: int) -> str:
         return f'{rule} ("," {rule}){{0,{most - 1}}}' if most > 1 else rule
