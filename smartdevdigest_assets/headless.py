@@ -20,7 +20,7 @@ from smartdevdigest_assets.definitions import defs
 from smartdevdigest_assets.failures import failure_of
 from smartdevdigest_assets.in_progress import PROCESS_TAG, is_abandoned
 from smartdevdigest_assets.instance import prepare_dagster_home
-from smartdevdigest_assets.partitions import DROPS, add_drops
+from smartdevdigest_assets.partitions import add_drops, remove_drops, taking_in
 from smartdevdigest_assets.refused import report_of_refused, set_aside
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.drops.files import list_drops, register_drop
@@ -85,6 +85,7 @@ def run_graph(
     Raises:
         RunFailed: an asset or a blocking check failed; what was finished stays and is found by the next run. A
             candidate that the release gate refused is told after the old release has digested the drop.
+        UserError: digests were selected of drops that nobody has taken in.
     """
     started = time.perf_counter()
     refused: RunFailed | None = None
@@ -98,7 +99,8 @@ def run_graph(
     with dagster_instance(settings.store_dir) as instance:
         _end_abandoned_runs(instance)
         keys = [register_drop(store, path) for path in drops]
-        add_drops(instance, [key for key in keys if is_taken_in(store, key)])
+        # Also of drops of earlier runs: <store>/dagster may be newer than the store.
+        add_drops(instance, store.partitions("cleaned_documents"))
         made: list[str] = []
         bad_drops: list[RunFailed] = []
         if "raw_crawl" in chosen:
@@ -106,6 +108,11 @@ def run_graph(
         good = [(path.name, key) for path, key in zip(new_drops, keys, strict=False) if is_taken_in(store, key)]
         if bad_drops and not good:
             raise bad_drops[0]
+        if "digests" in chosen and not good:
+            raise UserError(
+                f"{', '.join(path.name for path in new_drops)} was never taken in, so there is nothing to digest. "
+                "Select raw_crawl too: --select 'key:raw_crawl or key:digests'."
+            )
         up_to_date = 0
         if "raw_crawl" in chosen:
             up_to_date = len(INGEST_STAGES) * (len(set(keys)) - len(bad_drops)) - len(made)
@@ -123,7 +130,7 @@ def run_graph(
             if is_fresh("digests", settings, newest):
                 up_to_date += 1
             else:
-                _execute(instance, "digest_drop", ["digests"], newest)
+                _execute_drop(instance, "digest_drop", ["digests"], newest)
                 made.append(f"digests[{newest}]")
         if refused is not None:
             raise refused
@@ -201,23 +208,21 @@ def _take_in(
     """(partitions made, failures of drops that were refused). A refused drop costs the others nothing."""
     made, failures = [], []
     for key, path in drops.items():
-        stale = [stage for stage in INGEST_STAGES if not is_fresh(stage, settings, key)]
-        if not stale:
-            continue
-        add_drops(instance, [key])
-        print(f"[raw_crawl] drop {path.name} is partition {key}", file=sys.stderr, flush=True)
-        try:
-            _execute(instance, "ingest_drop", INGEST_STAGES, key)
-        except RunFailed as failure:
-            set_aside(instance, store, settings, key, str(path), failure.run_id)
-            if not is_taken_in(store, key):
-                # No partition is left behind that the corpus would wait for.
-                instance.delete_dynamic_partition(str(DROPS.name), key)
-            print(f"[raw_crawl] {path.name} is left out: {failure.reasons[0]}", file=sys.stderr, flush=True)
-            failures.append(failure)
-        else:
-            forget_refusal(store, key)
-            made += [f"{stage}[{key}]" for stage in stale]
+        with taking_in(store, key):
+            stale = [stage for stage in INGEST_STAGES if not is_fresh(stage, settings, key)]
+            if not stale:
+                continue
+            print(f"[raw_crawl] drop {path.name} is partition {key}", file=sys.stderr, flush=True)
+            try:
+                _execute_drop(instance, "ingest_drop", INGEST_STAGES, key)
+            except RunFailed as failure:
+                set_aside(instance, store, settings, key, str(path), failure.run_id)
+                remove_drops(instance, store, [key])
+                print(f"[raw_crawl] {path.name} is left out: {failure.reasons[0]}", file=sys.stderr, flush=True)
+                failures.append(failure)
+            else:
+                forget_refusal(store, key)
+                made += [f"{stage}[{key}]" for stage in stale]
     for event in report_of_refused(instance, store):
         instance.report_runless_asset_event(event)
     return made, failures
@@ -228,7 +233,7 @@ def _clean_again(instance: dg.DagsterInstance, settings: Settings, store: Artifa
     made = []
     for key in store.partitions("cleaned_documents"):
         if not is_fresh("cleaned_documents", settings, key):
-            _execute(instance, "ingest_drop", ["cleaned_documents"], key)
+            _execute_drop(instance, "ingest_drop", ["cleaned_documents"], key)
             made.append(f"cleaned_documents[{key}]")
     return made
 
@@ -251,6 +256,21 @@ def _refresh(instance: dg.DagsterInstance, assets: Sequence[str], store: Artifac
             return failure
         raise
     return None
+
+
+def _execute_drop(instance: dg.DagsterInstance, job: str, assets: Sequence[str], key: str) -> None:
+    """Run the assets for one drop, whose partition is there afterwards.
+
+    Nothing of ours deletes a partition under its run, but anybody may in the UI: one that goes before its run starts
+    is added again, and one that goes during the run is added for the runs to come.
+    """
+    add_drops(instance, [key])
+    try:
+        _execute(instance, job, assets, key)
+    except dg.DagsterUnknownPartitionError:
+        add_drops(instance, [key])
+        _execute(instance, job, assets, key)
+    add_drops(instance, [key])
 
 
 def _execute(instance: dg.DagsterInstance, job: str, assets: Sequence[str], partition: str | None = None) -> None:
