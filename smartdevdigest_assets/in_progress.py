@@ -40,7 +40,9 @@ def assets_in_progress(instance: dg.DagsterInstance) -> InProgress:
 
 
 def is_abandoned(run: dg.DagsterRun) -> bool:
-    """Whether this is a headless run of this host whose process was killed: nothing will ever end it."""
+    """Whether this is an unfinished headless run of this host whose process was killed: nothing will ever end it."""
+    if run.is_finished:
+        return False
     host, _, process = run.tags.get(PROCESS_TAG, "").rpartition(":")
     return host == socket.gethostname() and not psutil.pid_exists(int(process))
 

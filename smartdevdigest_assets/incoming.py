@@ -3,7 +3,7 @@
 The sensor's cursor holds nothing. What is known of each file is in the store (ops/drops/incoming_state.py), so a
 restarted daemon, a lost cursor or a changed sensor name starts no run twice. What became of a run is read from
 Dagster itself: a drop counts as taken in when the store has it, as refused when its run failed, and is requested
-again under the same run key when no run of it is to be found.
+again when no run of it is to be found (under the same run key) or a killed headless run is all there is.
 
 It is off until somebody switches it on in the UI: a fresh checkout takes in nothing unasked.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from smartdevdigest_assets.in_progress import is_abandoned
 from smartdevdigest_assets.partitions import DROPS, remove_drops, taking_in
 from smartdevdigest_assets.project import SETTINGS
 from smartdevdigest_assets.refused import report_of_refused, set_aside
@@ -128,10 +129,10 @@ def _follow_runs(context: dg.SensorEvaluationContext, store: ArtifactStore, stat
         if is_taken_in(store, drop.key):
             forget_refusal(store, drop.key)
             changed.append(drop._replace(status="taken", since=now))
-        elif newest is None:
+        elif newest is None or is_abandoned(newest):
             if now - drop.since > _LOST_SECONDS:
                 changed.append(drop._replace(status="waiting", since=now))
-        elif not newest.is_finished or newest.tags.get(_RETRY_TAG) == "true":
+        elif not newest.is_finished or _is_retried(newest):
             continue
         elif not state.holds(drop.key, drop.path):
             context.log.warning(f"{drop.path} went or changed before drop {drop.key} was taken in.")
@@ -144,6 +145,11 @@ def _follow_runs(context: dg.SensorEvaluationContext, store: ArtifactStore, stat
     state.forget_drops(forgotten)
 
 
+def _is_retried(run: dg.DagsterRun) -> bool:
+    """Whether Dagster's daemon starts a failed run again; it announces that of headless ones too, and cannot."""
+    return run.tags.get(_RETRY_TAG) == "true" and run.remote_job_origin is not None
+
+
 def _requests(
     context: dg.SensorEvaluationContext, store: ArtifactStore, state: IncomingState, now: float
 ) -> list[dg.RunRequest]:
@@ -154,7 +160,7 @@ def _requests(
     requests = []
     for drop in drops:
         earlier = runs.get(drop.key, [])
-        if earlier and not earlier[0].is_finished:
+        if earlier and not earlier[0].is_finished and not is_abandoned(earlier[0]):
             continue
         # Dagster starts one run per run key, ever; another try of the same content needs another.
         run_key = f"{drop.key}-{len(earlier) + 1}" if earlier else drop.key

@@ -12,6 +12,8 @@ from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.settings import Settings
 
 RUN_KEY_TAG = "dagster/run_key"
+# Above the largest process id that Linux gives.
+NO_PROCESS = 2**22 + 1
 
 
 def record(number: int = 1) -> str:
