@@ -4,8 +4,6 @@ Drops are taken in one by one, then every asset that is not up to date is materi
 drop is digested. What is up to date is decided by fingerprints in the artifact store, so a second run starts nothing.
 """
 
-import os
-import socket
 import sys
 import time
 import warnings
@@ -18,7 +16,7 @@ import dagster as dg
 
 from smartdevdigest_assets.definitions import defs
 from smartdevdigest_assets.failures import failure_of
-from smartdevdigest_assets.in_progress import PROCESS_TAG, is_abandoned
+from smartdevdigest_assets.in_progress import PROCESS_TAG, has_own_process_id, is_abandoned, process_tag
 from smartdevdigest_assets.instance import prepare_dagster_home
 from smartdevdigest_assets.partitions import add_drops, remove_drops, taking_in
 from smartdevdigest_assets.refused import report_of_refused, set_aside
@@ -242,7 +240,8 @@ def _end_abandoned_runs(instance: dg.DagsterInstance) -> None:
     """End the runs of headless processes that were killed: they would hold their pool slot for ever."""
     unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED])
     for run in instance.get_runs(unfinished):
-        if is_abandoned(run):
+        # Of this process nothing runs yet: a run that names its ID is what a killed process of the same ID left.
+        if is_abandoned(run) or has_own_process_id(run):
             instance.report_run_failed(run, "The process of this run was killed.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
@@ -280,7 +279,7 @@ def _execute(instance: dg.DagsterInstance, job: str, assets: Sequence[str], part
         partition_key=partition,
         run_config=_QUIET,
         raise_on_error=False,
-        tags={PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
+        tags={PROCESS_TAG: process_tag()},
     )
     if result.success:
         return

@@ -1,16 +1,20 @@
 """Headless runs beside others on the same Dagster instance: partitions that those delete, runs that are killed."""
 
 import json
+import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 from sensor_daemon import Daemon, record, store_of
 
 from smartdevdigest_assets import headless
 from smartdevdigest_assets.headless import RunFailed, run_graph
+from smartdevdigest_assets.in_progress import PROCESS_TAG, process_tag
 from smartdevdigest_assets.partitions import taking_in
 from smartdevdigest_ops.drops.copies import drop_key
 from smartdevdigest_ops.errors import UserError
@@ -147,3 +151,36 @@ def test_digests_of_a_drop_that_nobody_took_in_are_refused_and_leave_no_partitio
     with pytest.raises(UserError, match=r"given\.jsonl .*raw_crawl"):
         run_graph(daemon.settings, [drop], selection="digests")
     assert daemon.partitions == set()
+
+
+def test_a_run_ends_the_unfinished_ones_of_its_process_id_and_of_killed_processes_and_no_other(
+    start: Any, place: Path
+) -> None:
+    daemon = start(place)
+    host, other = socket.gethostname(), psutil.Process(os.getppid())
+    processes = {
+        process_tag(): True,  # nothing of this process runs before its first run
+        f"{host}:{os.getpid()}": True,
+        f"{host}:{other.pid}": False,
+        f"{host}:{other.pid}:{other.create_time()}": False,
+        f"{host}:{other.pid}:{other.create_time() - 3600}": True,
+        f"another-{host}:{os.getpid()}:1": False,
+    }
+    job = headless.defs.resolve_job_def("ingest_drop")
+    runs = {
+        process: daemon.instance.create_run_for_job(
+            job, status=dg.DagsterRunStatus.STARTED, tags={PROCESS_TAG: process, "dagster/partition": "a"}
+        )
+        for process in processes
+    }
+    headless._end_abandoned_runs(daemon.instance)
+    ended = {process: daemon.instance.get_run_by_id(run.run_id).is_finished for process, run in runs.items()}
+    assert ended == processes
+
+
+def test_a_headless_run_says_which_process_executes_it(start: Any, place: Path, tmp_path: Path) -> None:
+    daemon = start(place)
+    (tmp_path / "given.jsonl").write_text(record())
+    run_graph(daemon.settings, [tmp_path / "given.jsonl"], selection="raw_crawl")
+    (run,) = daemon.instance.get_runs()
+    assert run.tags[PROCESS_TAG] == process_tag()
