@@ -73,12 +73,14 @@ def _process_here(run: dg.DagsterRun) -> tuple[int, float | None] | None:
 
 def _is_alive(process_id: int, started: float | None) -> bool:
     try:
-        found = psutil.Process(process_id).create_time()
+        process = psutil.Process(process_id)
+        if process.status() == psutil.STATUS_ZOMBIE:  # in a container often nobody waits for a killed process
+            return False
+        return started is None or abs(process.create_time() - started) <= _START_TOLERANCE_SECONDS
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
-    return started is None or abs(found - started) <= _START_TOLERANCE_SECONDS
 
 
 def _left_to_make(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterable[tuple[str, Partition]]:

@@ -3,6 +3,9 @@
 import json
 import os
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from sensor_daemon import Daemon, record, store_of
 
 from smartdevdigest_assets import headless
 from smartdevdigest_assets.headless import RunFailed, run_graph
-from smartdevdigest_assets.in_progress import PROCESS_TAG, process_tag
+from smartdevdigest_assets.in_progress import PROCESS_TAG, is_abandoned, process_tag
 from smartdevdigest_assets.partitions import taking_in
 from smartdevdigest_ops.drops.copies import drop_key
 from smartdevdigest_ops.errors import UserError
@@ -176,6 +179,20 @@ def test_a_run_ends_the_unfinished_ones_of_its_process_id_and_of_killed_processe
     headless._end_abandoned_runs(daemon.instance)
     ended = {process: daemon.instance.get_run_by_id(run.run_id).is_finished for process, run in runs.items()}
     assert ended == processes
+
+
+def test_a_killed_process_that_nobody_waited_for_is_not_alive(start: Any, place: Path) -> None:
+    daemon = start(place)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        tag = f"{socket.gethostname()}:{process.pid}:{psutil.Process(process.pid).create_time()}"
+        job = headless.defs.resolve_job_def("ingest_drop")
+        tags = {PROCESS_TAG: tag, "dagster/partition": "a"}
+        run = daemon.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+        assert not is_abandoned(run)
+        process.kill()
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:  # dead, and still in the process table
+            time.sleep(0.01)
+        assert is_abandoned(run)
 
 
 def test_a_headless_run_says_which_process_executes_it(start: Any, place: Path, tmp_path: Path) -> None:
