@@ -13,8 +13,8 @@ PROCESS_TAG = "smartdevdigest/process"
 
 # Runs of older versions do not say when their process started.
 _PROCESS = re.compile(r"(?P<host>.+?):(?P<id>\d+)(:(?P<started>\d+(\.\d+)?))?")
-# The start of a process is read as the time of the boot, in whole seconds, plus what passed since.
-_START_TOLERANCE_SECONDS = 1.0
+# A start is read as the time of the boot, in whole seconds, plus what passed since: two readings may be 1 s apart.
+_START_TOLERANCE_SECONDS = 1.5
 
 _PARTITION_TAG = "dagster/partition"
 # A run of several partitions at once: its events name them.
