@@ -4,8 +4,6 @@ Drops are taken in one by one, then every asset that is not up to date is materi
 drop is digested. What is up to date is decided by fingerprints in the artifact store, so a second run starts nothing.
 """
 
-import os
-import socket
 import sys
 import time
 import warnings
@@ -18,9 +16,9 @@ import dagster as dg
 
 from smartdevdigest_assets.definitions import defs
 from smartdevdigest_assets.failures import failure_of
-from smartdevdigest_assets.in_progress import PROCESS_TAG, is_abandoned
+from smartdevdigest_assets.in_progress import PROCESS_TAG, has_own_process_id, is_abandoned, process_tag
 from smartdevdigest_assets.instance import prepare_dagster_home
-from smartdevdigest_assets.partitions import DROPS, add_drops
+from smartdevdigest_assets.partitions import add_drops, remove_drops, taking_in
 from smartdevdigest_assets.refused import report_of_refused, set_aside
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.drops.files import list_drops, register_drop
@@ -85,6 +83,7 @@ def run_graph(
     Raises:
         RunFailed: an asset or a blocking check failed; what was finished stays and is found by the next run. A
             candidate that the release gate refused is told after the old release has digested the drop.
+        UserError: digests were selected of drops that nobody has taken in.
     """
     started = time.perf_counter()
     refused: RunFailed | None = None
@@ -98,7 +97,8 @@ def run_graph(
     with dagster_instance(settings.store_dir) as instance:
         _end_abandoned_runs(instance)
         keys = [register_drop(store, path) for path in drops]
-        add_drops(instance, [key for key in keys if is_taken_in(store, key)])
+        # Also of drops of earlier runs: <store>/dagster may be newer than the store.
+        add_drops(instance, store.partitions("cleaned_documents"))
         made: list[str] = []
         bad_drops: list[RunFailed] = []
         if "raw_crawl" in chosen:
@@ -106,6 +106,11 @@ def run_graph(
         good = [(path.name, key) for path, key in zip(new_drops, keys, strict=False) if is_taken_in(store, key)]
         if bad_drops and not good:
             raise bad_drops[0]
+        if "digests" in chosen and not good:
+            raise UserError(
+                f"{', '.join(path.name for path in new_drops)} was never taken in, so there is nothing to digest. "
+                "Select raw_crawl too: --select 'key:raw_crawl or key:digests'."
+            )
         up_to_date = 0
         if "raw_crawl" in chosen:
             up_to_date = len(INGEST_STAGES) * (len(set(keys)) - len(bad_drops)) - len(made)
@@ -123,7 +128,7 @@ def run_graph(
             if is_fresh("digests", settings, newest):
                 up_to_date += 1
             else:
-                _execute(instance, "digest_drop", ["digests"], newest)
+                _execute_drop(instance, "digest_drop", ["digests"], newest)
                 made.append(f"digests[{newest}]")
         if refused is not None:
             raise refused
@@ -201,23 +206,21 @@ def _take_in(
     """(partitions made, failures of drops that were refused). A refused drop costs the others nothing."""
     made, failures = [], []
     for key, path in drops.items():
-        stale = [stage for stage in INGEST_STAGES if not is_fresh(stage, settings, key)]
-        if not stale:
-            continue
-        add_drops(instance, [key])
-        print(f"[raw_crawl] drop {path.name} is partition {key}", file=sys.stderr, flush=True)
-        try:
-            _execute(instance, "ingest_drop", INGEST_STAGES, key)
-        except RunFailed as failure:
-            set_aside(instance, store, settings, key, str(path), failure.run_id)
-            if not is_taken_in(store, key):
-                # No partition is left behind that the corpus would wait for.
-                instance.delete_dynamic_partition(str(DROPS.name), key)
-            print(f"[raw_crawl] {path.name} is left out: {failure.reasons[0]}", file=sys.stderr, flush=True)
-            failures.append(failure)
-        else:
-            forget_refusal(store, key)
-            made += [f"{stage}[{key}]" for stage in stale]
+        with taking_in(store, key):
+            stale = [stage for stage in INGEST_STAGES if not is_fresh(stage, settings, key)]
+            if not stale:
+                continue
+            print(f"[raw_crawl] drop {path.name} is partition {key}", file=sys.stderr, flush=True)
+            try:
+                _execute_drop(instance, "ingest_drop", INGEST_STAGES, key)
+            except RunFailed as failure:
+                set_aside(instance, store, settings, key, str(path), failure.run_id)
+                remove_drops(instance, store, [key])
+                print(f"[raw_crawl] {path.name} is left out: {failure.reasons[0]}", file=sys.stderr, flush=True)
+                failures.append(failure)
+            else:
+                forget_refusal(store, key)
+                made += [f"{stage}[{key}]" for stage in stale]
     for event in report_of_refused(instance, store):
         instance.report_runless_asset_event(event)
     return made, failures
@@ -228,7 +231,7 @@ def _clean_again(instance: dg.DagsterInstance, settings: Settings, store: Artifa
     made = []
     for key in store.partitions("cleaned_documents"):
         if not is_fresh("cleaned_documents", settings, key):
-            _execute(instance, "ingest_drop", ["cleaned_documents"], key)
+            _execute_drop(instance, "ingest_drop", ["cleaned_documents"], key)
             made.append(f"cleaned_documents[{key}]")
     return made
 
@@ -237,7 +240,8 @@ def _end_abandoned_runs(instance: dg.DagsterInstance) -> None:
     """End the runs of headless processes that were killed: they would hold their pool slot for ever."""
     unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED])
     for run in instance.get_runs(unfinished):
-        if is_abandoned(run):
+        # Of this process nothing runs yet: a run that names its ID is what a killed process of the same ID left.
+        if is_abandoned(run) or has_own_process_id(run):
             instance.report_run_failed(run, "The process of this run was killed.")
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
@@ -253,6 +257,21 @@ def _refresh(instance: dg.DagsterInstance, assets: Sequence[str], store: Artifac
     return None
 
 
+def _execute_drop(instance: dg.DagsterInstance, job: str, assets: Sequence[str], key: str) -> None:
+    """Run the assets for one drop, whose partition is there afterwards.
+
+    Nothing of ours deletes a partition under its run, but anybody may in the UI: one that goes before its run starts
+    is added again, and one that goes during the run is added for the runs to come.
+    """
+    add_drops(instance, [key])
+    try:
+        _execute(instance, job, assets, key)
+    except dg.DagsterUnknownPartitionError:
+        add_drops(instance, [key])
+        _execute(instance, job, assets, key)
+    add_drops(instance, [key])
+
+
 def _execute(instance: dg.DagsterInstance, job: str, assets: Sequence[str], partition: str | None = None) -> None:
     result = defs.resolve_job_def(job).execute_in_process(
         instance=instance,
@@ -260,7 +279,7 @@ def _execute(instance: dg.DagsterInstance, job: str, assets: Sequence[str], part
         partition_key=partition,
         run_config=_QUIET,
         raise_on_error=False,
-        tags={PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
+        tags={PROCESS_TAG: process_tag()},
     )
     if result.success:
         return

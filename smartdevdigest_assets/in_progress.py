@@ -1,13 +1,20 @@
 """What is being made right now, whoever started it: the daemon, the UI or `smartdevdigest run`."""
 
+import os
+import re
 import socket
 from collections.abc import Iterable
 
 import dagster as dg
 import psutil
 
-# Tag of a headless run: host and process that executes it. No daemon watches over such a run.
+# Tag of a headless run: which process executes it (`process_tag`). No daemon watches over such a run.
 PROCESS_TAG = "smartdevdigest/process"
+
+# Runs of older versions do not say when their process started.
+_PROCESS = re.compile(r"(?P<host>.+?):(?P<id>\d+)(:(?P<started>\d+(\.\d+)?))?")
+# A start is read as the time of the boot, in whole seconds, plus what passed since: two readings may be 1 s apart.
+_START_TOLERANCE_SECONDS = 1.5
 
 _PARTITION_TAG = "dagster/partition"
 # A run of several partitions at once: its events name them.
@@ -39,10 +46,41 @@ def assets_in_progress(instance: dg.DagsterInstance) -> InProgress:
     return found
 
 
+def process_tag() -> str:
+    """This process as `host:id:start`, the start in seconds since 1970: a process ID is given again after a reboot."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
 def is_abandoned(run: dg.DagsterRun) -> bool:
-    """Whether this is a headless run of this host whose process was killed: nothing will ever end it."""
-    host, _, process = run.tags.get(PROCESS_TAG, "").rpartition(":")
-    return host == socket.gethostname() and not psutil.pid_exists(int(process))
+    """Whether this is an unfinished headless run of this host whose process was killed: nothing will ever end it."""
+    process = _process_here(run)
+    return process is not None and not run.is_finished and not _is_alive(*process)
+
+
+def has_own_process_id(run: dg.DagsterRun) -> bool:
+    """Whether this is a headless run of this process, or of a dead one that had its ID."""
+    process = _process_here(run)
+    return process is not None and process[0] == os.getpid()
+
+
+def _process_here(run: dg.DagsterRun) -> tuple[int, float | None] | None:
+    """(ID, start) of the process of a headless run of this host."""
+    found = _PROCESS.fullmatch(run.tags.get(PROCESS_TAG, ""))
+    if found is None or found["host"] != socket.gethostname():
+        return None
+    return int(found["id"]), float(found["started"]) if found["started"] else None
+
+
+def _is_alive(process_id: int, started: float | None) -> bool:
+    try:
+        process = psutil.Process(process_id)
+        if process.status() == psutil.STATUS_ZOMBIE:  # in a container often nobody waits for a killed process
+            return False
+        return started is None or abs(process.create_time() - started) <= _START_TOLERANCE_SECONDS
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 def _left_to_make(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterable[tuple[str, Partition]]:

@@ -3,18 +3,20 @@
 The sensor's cursor holds nothing. What is known of each file is in the store (ops/drops/incoming_state.py), so a
 restarted daemon, a lost cursor or a changed sensor name starts no run twice. What became of a run is read from
 Dagster itself: a drop counts as taken in when the store has it, as refused when its run failed, and is requested
-again under the same run key when no run of it is to be found.
+again when no run of it is to be found (under the same run key) or a killed headless run is all there is.
 
 It is off until somebody switches it on in the UI: a fresh checkout takes in nothing unasked.
 """
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import dagster as dg
 
-from smartdevdigest_assets.partitions import DROPS
+from smartdevdigest_assets.in_progress import is_abandoned
+from smartdevdigest_assets.partitions import DROPS, remove_drops, taking_in
 from smartdevdigest_assets.project import SETTINGS
 from smartdevdigest_assets.refused import report_of_refused, set_aside
 from smartdevdigest_ops.artifacts import ArtifactStore, content_hash
@@ -31,6 +33,8 @@ _NAME_TAG = "smartdevdigest/drop"
 _RETRY_TAG = "dagster/will_retry"
 # Requested runs that are not over yet. More would make neither the runs nor the tick that follows them faster.
 _MAX_REQUESTED = 200
+# Partitions deleted per tick, each under a lock of its own, which is an open file.
+_MAX_REMOVED = 200
 # By then the daemon has started what a tick asked for, or it died in between.
 _LOST_SECONDS = 600.0
 
@@ -76,24 +80,21 @@ def new_drops(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     with IncomingState(store) as state:
         look, problem = _look(context, store, state, now)
         _follow_runs(context, store, state, now)
-        unmade = _partitions_to_remove(context.instance, store, state)
+        removed = _remove_partitions(context.instance, store, state)
         requests = [
             *_requests(context, store, state, now),
             *(_identification(file) for file in (look.large if look else ())),
         ]
     events = report_of_refused(context.instance, store)
     if problem is not None:
-        if not (requests or unmade or events):
+        if not (requests or removed or events):
             raise problem  # the tick fails, which is what the UI shows in red
         context.log.error(str(problem))
     added = [request.partition_key for request in requests if request.partition_key]
     return dg.SensorResult(
         run_requests=requests,
         skip_reason=None if requests else dg.SkipReason(_summary(look)),
-        dynamic_partitions_requests=[
-            *([DROPS.build_add_request(added)] if added else []),
-            *([DROPS.build_delete_request(unmade)] if unmade else []),
-        ],
+        dynamic_partitions_requests=[DROPS.build_add_request(added)] if added else [],
         asset_events=events,
     )
 
@@ -128,10 +129,10 @@ def _follow_runs(context: dg.SensorEvaluationContext, store: ArtifactStore, stat
         if is_taken_in(store, drop.key):
             forget_refusal(store, drop.key)
             changed.append(drop._replace(status="taken", since=now))
-        elif newest is None:
+        elif newest is None or is_abandoned(newest):
             if now - drop.since > _LOST_SECONDS:
                 changed.append(drop._replace(status="waiting", since=now))
-        elif not newest.is_finished or newest.tags.get(_RETRY_TAG) == "true":
+        elif not newest.is_finished or _is_retried(newest):
             continue
         elif not state.holds(drop.key, drop.path):
             context.log.warning(f"{drop.path} went or changed before drop {drop.key} was taken in.")
@@ -144,6 +145,11 @@ def _follow_runs(context: dg.SensorEvaluationContext, store: ArtifactStore, stat
     state.forget_drops(forgotten)
 
 
+def _is_retried(run: dg.DagsterRun) -> bool:
+    """Whether Dagster's daemon starts a failed run again; it announces that of headless ones too, and cannot."""
+    return run.tags.get(_RETRY_TAG) == "true" and run.remote_job_origin is not None
+
+
 def _requests(
     context: dg.SensorEvaluationContext, store: ArtifactStore, state: IncomingState, now: float
 ) -> list[dg.RunRequest]:
@@ -154,7 +160,7 @@ def _requests(
     requests = []
     for drop in drops:
         earlier = runs.get(drop.key, [])
-        if earlier and not earlier[0].is_finished:
+        if earlier and not earlier[0].is_finished and not is_abandoned(earlier[0]):
             continue
         # Dagster starts one run per run key, ever; another try of the same content needs another.
         run_key = f"{drop.key}-{len(earlier) + 1}" if earlier else drop.key
@@ -168,11 +174,19 @@ def _requests(
     return requests
 
 
-def _partitions_to_remove(instance: dg.DagsterInstance, store: ArtifactStore, state: IncomingState) -> list[str]:
-    """Partitions that nothing will make, so that nothing below waits for them; not those that a run is making."""
+def _remove_partitions(instance: dg.DagsterInstance, store: ArtifactStore, state: IncomingState) -> list[str]:
+    """Delete partitions that nothing will make, so that nothing below waits for them; returns them.
+
+    Deleted here, not by the daemon after the tick: a headless run may have begun to try the drop again by then.
+    """
     unmade = not_partitions(store, state, set(instance.get_dynamic_partitions(str(DROPS.name))))
-    runs = _runs_of(instance, unmade)
-    return [key for key in unmade if all(run.is_finished for run in runs.get(key, []))]
+    with ExitStack() as locks:
+        free = []
+        for key in unmade[:_MAX_REMOVED]:
+            with suppress(BlockingIOError):  # a headless run is taking it in
+                locks.enter_context(taking_in(store, key, wait=False))
+                free.append(key)
+        return remove_drops(instance, store, free)
 
 
 def _identification(file: FileState) -> dg.RunRequest:

@@ -12,6 +12,8 @@ from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.settings import Settings
 
 RUN_KEY_TAG = "dagster/run_key"
+# Above the largest process id that Linux gives.
+NO_PROCESS = 2**22 + 1
 
 
 def record(number: int = 1) -> str:
@@ -35,11 +37,8 @@ class Daemon:
         self.cursor = result.cursor
         self.skip_message = result.skip_reason.skip_message if result.skip_reason else None
         for request in result.dynamic_partitions_requests or []:
-            for key in request.partition_keys:
-                if isinstance(request, dg.AddDynamicPartitionsRequest):
-                    self.instance.add_dynamic_partitions("drops", [key])
-                else:
-                    self.instance.delete_dynamic_partition("drops", key)
+            assert isinstance(request, dg.AddDynamicPartitionsRequest)
+            self.instance.add_dynamic_partitions("drops", list(request.partition_keys))
         for event in result.asset_events:
             self.instance.report_runless_asset_event(event)
         return list(result.run_requests or [])

@@ -4,10 +4,12 @@ import os
 import socket
 
 import dagster as dg
+import psutil
 import pytest
+from sensor_daemon import NO_PROCESS
 from stories import DELIVERY, TRAINING, Story, asked_for
 
-from smartdevdigest_assets.in_progress import PROCESS_TAG, assets_in_progress
+from smartdevdigest_assets.in_progress import PROCESS_TAG, assets_in_progress, process_tag
 
 
 @pytest.mark.parametrize("cursor", ["kept", "lost"])
@@ -135,7 +137,19 @@ def test_a_killed_headless_run_holds_nothing_up(story: Story):
     story.set(training={"m1": {"learning_rate": 1e-4}})
     story.queue("m1_checkpoint")
     (run,) = story.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED]))
-    story.instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"})
-    assert story.ticks() == []
-    story.instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{socket.gethostname()}:{2**22 + 1}"})
+    host, other = socket.gethostname(), psutil.Process(os.getppid())
+    for alive in (process_tag(), f"{host}:{other.pid}:{other.create_time() + 0.5}", f"{host}:{other.pid}"):
+        story.instance.add_run_tags(run.run_id, {PROCESS_TAG: alive})
+        assert story.ticks() == []
+    story.instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{host}:{NO_PROCESS}"})
+    assert story.ticks() == ["m1_checkpoint"]
+
+
+def test_a_process_that_got_the_id_of_a_killed_headless_run_does_not_keep_that_run_alive(story: Story):
+    story.set(training={"m1": {"learning_rate": 1e-4}})
+    story.queue("m1_checkpoint")
+    (run,) = story.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED]))
+    other = psutil.Process(os.getppid())
+    started = other.create_time() - 3600
+    story.instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{socket.gethostname()}:{other.pid}:{started}"})
     assert story.ticks() == ["m1_checkpoint"]

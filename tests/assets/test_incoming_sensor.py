@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,12 +14,14 @@ from typing import Any
 import dagster as dg
 import pytest
 from file_server import FileServer, serving
-from sensor_daemon import record, settle, store_of
+from sensor_daemon import NO_PROCESS, Daemon, record, settle, store_of
 
-from smartdevdigest_assets import incoming
+from smartdevdigest_assets import headless, incoming
 from smartdevdigest_assets.headless import dagster_instance
+from smartdevdigest_assets.in_progress import PROCESS_TAG
 from smartdevdigest_ops.artifacts import ArtifactStore
 from smartdevdigest_ops.drops import incoming as looking
+from smartdevdigest_ops.drops import refusals
 from smartdevdigest_ops.drops.copies import drop_key
 from smartdevdigest_ops.drops.location import LocationError
 from smartdevdigest_ops.settings import PROJECT_DIR
@@ -123,6 +126,75 @@ def test_a_request_that_the_daemon_lost_is_made_again_under_its_run_key(
     assert [request.run_key for request in again] == [request.run_key for request in first]
     assert daemon.run(again)[0].success
     assert daemon.tick() == []
+
+
+def headless_run(daemon: Daemon, drop: Path, process_id: int) -> dg.DagsterRun:
+    """A run as `smartdevdigest run` has it under way."""
+    tags = {"dagster/partition": drop_key(drop), PROCESS_TAG: f"{socket.gethostname()}:{process_id}"}
+    job = headless.defs.resolve_job_def("ingest_drop")
+    return daemon.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+
+
+def test_a_drop_of_a_killed_headless_run_is_requested_once(start: Any, place: Path) -> None:
+    daemon = start(place)
+    (place / "drop.jsonl").write_text(record())
+    headless_run(daemon, place / "drop.jsonl", NO_PROCESS)
+    (request,) = daemon.tick()
+    # Dagster starts one run per run key, ever, and the killed run may have had the first.
+    assert request.run_key == f"{drop_key(place / 'drop.jsonl')}-2"
+    assert daemon.tick() == []
+    assert daemon.run([request])[0].success
+    assert daemon.tick() == []
+
+
+def test_a_drop_is_requested_once_after_its_headless_run_was_killed_under_the_sensor(
+    start: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(place)
+    (place / "drop.jsonl").write_text(record())
+    run = headless_run(daemon, place / "drop.jsonl", os.getpid())
+    monkeypatch.setattr(incoming, "_LOST_SECONDS", 0)
+    assert daemon.tick() == []
+    assert daemon.tick() == []
+    daemon.instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{socket.gethostname()}:{NO_PROCESS}"})
+    (request,) = daemon.tick()
+    assert daemon.run([request])[0].success
+    assert [daemon.tick() for _ in range(2)] == [[], []]
+
+
+def test_a_drop_whose_killed_headless_run_the_next_one_ended_is_tried_again(
+    start: Any, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(place)
+    (place / "drop.jsonl").write_text(record())
+    run = headless_run(daemon, place / "drop.jsonl", os.getpid())
+    monkeypatch.setattr(refusals, "_FIRST_PAUSE_SECONDS", -1.0)
+    assert daemon.tick() == []
+    daemon.instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{socket.gethostname()}:{NO_PROCESS}"})
+    headless._end_abandoned_runs(daemon.instance)
+    # Dagster announces a retry that its daemon cannot start: it does not know where the run came from.
+    assert daemon.instance.get_run_by_id(run.run_id).tags["dagster/will_retry"] == "true"
+    assert daemon.tick() == []
+    assert "The process of this run was killed." in daemon.table
+    (request,) = daemon.tick()
+    assert daemon.run([request])[0].success
+    assert [daemon.tick() for _ in range(2)] == [[], []]
+    assert daemon.check_passes
+
+
+def test_the_partition_of_a_refused_drop_goes_though_a_headless_run_of_it_was_killed(start: Any, place: Path) -> None:
+    daemon = start(place)
+    (place / "bad.jsonl").write_text("no json")
+    assert daemon.tick_and_run() == [False]
+    daemon.tick()
+    assert daemon.partitions == set()
+    daemon.instance.add_dynamic_partitions("drops", [drop_key(place / "bad.jsonl")])
+    run = headless_run(daemon, place / "bad.jsonl", os.getpid())
+    daemon.tick()
+    assert daemon.partitions == {drop_key(place / "bad.jsonl")}
+    daemon.instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{socket.gethostname()}:{NO_PROCESS}"})
+    daemon.tick()
+    assert daemon.partitions == set()
 
 
 def test_a_large_file_is_read_by_a_run_of_its_own_and_then_taken_in(
