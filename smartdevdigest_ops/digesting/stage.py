@@ -168,7 +168,7 @@ def check_summary_language(tally: DigestTally) -> CheckResult:
 STAGE = Stage(
     name="digests",
     make=make_digests,
-    code_version=f"2.{PROMPT_VERSION}",
+    code_version=f"3.{PROMPT_VERSION}",
     inputs=("cleaned_corpus", "release"),
     input_files={"cleaned_corpus": "decisions/{partition}.parquet"},
     checks=(

@@ -92,7 +92,7 @@ def _outside_files(settings: Settings, store: ArtifactStore, _: str | None) -> l
 STAGE = Stage(
     name="evaluation_report",
     make=make,
-    code_version=f"6.{PROMPT_VERSION}",
+    code_version=f"7.{PROMPT_VERSION}",
     inputs=("base_model", "m1_checkpoint", "m2_adapter", "quantized_model", "labeled_pairs", "corpus_snapshot"),
     settings=("evaluation", "digesting.factor_weights", "model.max_length", "model.use_gptq", "seed"),
     checks=CHECKS,

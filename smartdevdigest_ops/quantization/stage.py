@@ -285,7 +285,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 STAGE = Stage(
     name="quantized_model",
     make=make_quantized_model,
-    code_version=f"4.{PROMPT_VERSION}",
+    code_version=f"5.{PROMPT_VERSION}",
     inputs=("m1_checkpoint", "m2_adapter", "labeled_pairs", "corpus_snapshot"),
     settings=("quantization", "model.use_gptq", "model.max_length", "model.precision", "digesting", "seed"),
     checks=CHECKS,
