@@ -136,6 +136,15 @@ def test_every_answer_ends_within_its_budget_and_is_json_of_the_contract(tokeniz
             assert_is_of_the_contract(writer.answer().text, guide.settings, form)
 
 
+def test_korean_prose_that_is_shorter_than_what_may_stand_before_its_hangul_has_some(tokenizer, least_tokens):
+    caps = {"max_summary_characters": 21, "max_explanation_characters": 11}
+    guide = guide_of(tokenizer, max_new_tokens=least_tokens + 300, **caps)
+    form = AnswerForm("ko", with_code=False)
+    for strategy in (never_ends_a_string, prefers_single_bytes, anything):
+        writer = write(guide, strategy(guide, random.Random(5)), form)
+        assert_is_of_the_contract(writer.answer().text, guide.settings, form)
+
+
 def test_a_field_that_never_ends_leaves_the_others_their_share(tokenizer):
     guide = guide_of(tokenizer, max_new_tokens=500, max_summary_characters=2000)
     writer = write(guide, never_ends_a_string(guide, random.Random(1)), ENGLISH)
